@@ -1,0 +1,25 @@
+import { Global, Module, type DynamicModule } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { CONFIG, type Config } from './config.js';
+import { DatabaseModule } from './database/database.module.js';
+import { LOGGER } from './logger.js';
+
+/** What every part may ask for: the settings and the log. */
+@Global()
+@Module({})
+class NodeModule {
+  static of(config: Config, log: Logger): DynamicModule {
+    const providers = [
+      { provide: CONFIG, useValue: config },
+      { provide: LOGGER, useValue: log },
+    ];
+    return { module: NodeModule, providers, exports: providers };
+  }
+}
+
+@Module({})
+export class AppModule {
+  static of(config: Config, log: Logger): DynamicModule {
+    return { module: AppModule, imports: [NodeModule.of(config, log), DatabaseModule] };
+  }
+}

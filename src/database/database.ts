@@ -1,0 +1,94 @@
+/**
+ * Connections to PostgreSQL. Two pools: one that the message writer has to itself, one connection a lane, so that no REST load can starve it;
+ * and one for everything else. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
+ */
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import pg from 'pg';
+import type { Logger } from 'pino';
+import { CONFIG, type Config } from '../config.js';
+import { LOGGER } from '../logger.js';
+import { toClientError } from './sql-error.js';
+
+const connectTimeoutMs = 5_000;
+const lockTimeoutMs = 2_000;
+const statementTimeoutMs = 5_000;
+/** Above the server's own limit: when it fires, the server or the network is not answering. */
+const queryTimeoutMs = 7_000;
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
+    if (oid === pg.types.builtins.INT8) return Number; // seqs and ids stay below 2^53
+    if (oid === pg.types.builtins.TIMESTAMPTZ) return (text: string) => new Date(text).toISOString();
+    return pg.types.getTypeParser(oid, format);
+  }) as typeof pg.types.getTypeParser,
+};
+
+/** What every connection of a node has in common; LISTEN uses it too. */
+export function connectionConfig(connectionString: string, name: string): pg.ClientConfig {
+  return {
+    connectionString,
+    types,
+    application_name: `trunkline ${name}`.slice(0, 63),
+    connectionTimeoutMillis: connectTimeoutMs,
+    query_timeout: queryTimeoutMs,
+    statement_timeout: statementTimeoutMs,
+    lock_timeout: lockTimeoutMs,
+    idle_in_transaction_session_timeout: queryTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  };
+}
+
+export interface Queryable {
+  query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
+}
+
+@Injectable()
+export class Database implements Queryable, OnApplicationShutdown {
+  private readonly pool: pg.Pool;
+  private readonly writers: pg.Pool;
+
+  constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
+    this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE });
+    this.writers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'writer'), max: config.WRITER_LANES, idleTimeoutMillis: 0 });
+    // Without a listener the death of an idle connection would end the process.
+    for (const pool of [this.pool, this.writers]) pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'));
+  }
+
+  /** @throws ClientError `unavailable` when the database can't be asked; pg.DatabaseError when it refused the statement. */
+  async query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
+    try {
+      return await this.pool.query<Row>(query as string, values);
+    } catch (error) {
+      throw toClientError(error);
+    }
+  }
+
+  /** Runs `work` in a transaction: committed when it resolves, rolled back when it throws. Same errors as `query`. */
+  async transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    let broken: Error | undefined;
+    const client = await this.pool.connect().catch((error: unknown) => {
+      throw toClientError(error);
+    });
+    try {
+      await client.query('BEGIN');
+      const result = await work(client);
+      await client.query('COMMIT');
+      return result;
+    } catch (error) {
+      await client.query('ROLLBACK').catch((rollbackError: Error) => (broken = rollbackError));
+      throw toClientError(error);
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /** One statement on a connection of the message writer. Rejects with the raw error: the writer judges it itself. */
+  async write<Row extends pg.QueryResultRow>(query: pg.QueryConfig): Promise<pg.QueryResult<Row>> {
+    return this.writers.query<Row>(query);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await Promise.all([this.pool.end(), this.writers.end()]);
+  }
+}

@@ -1,0 +1,24 @@
+import { pino, type Logger, type LoggerOptions } from 'pino';
+import pretty from 'pino-pretty';
+import type { LoggerService } from '@nestjs/common';
+import type { Config } from './config.js';
+
+/** Nest injection token of the node's pino logger. */
+export const LOGGER = Symbol('LOGGER');
+
+/** Never logged, wherever it turns up. */
+const redact = ['token', 'password', 'content', 'accessToken', 'refreshToken', 'authorization', 'cookie'].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+
+/** JSON lines in production, readable lines at a terminal. */
+export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'LOG_FORMAT'>, node: string): Logger {
+  const options: LoggerOptions = { level: config.LOG_LEVEL, base: { node }, redact: { paths: redact, censor: '(hidden)' } };
+  const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
+  return readable ? pino(options, pretty({ ignore: 'pid,hostname,node', translateTime: 'HH:MM:ss.l', sync: true })) : pino(options);
+}
+
+/** Nest's own messages, in our log; what is routine at its start is debug for us. */
+export function nestLogger(log: Logger): LoggerService {
+  const write = (level: 'debug' | 'warn' | 'error' | 'fatal') => (message: unknown, ...rest: unknown[]) =>
+    log[level]({ context: rest.at(-1) }, message instanceof Error ? (message.stack ?? message.message) : String(message));
+  return { log: write('debug'), debug: write('debug'), verbose: write('debug'), warn: write('warn'), error: write('error'), fatal: write('fatal') };
+}

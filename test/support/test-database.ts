@@ -1,0 +1,41 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+
+/** A database of its own for one test file, cloned from the migrated template. */
+export interface TestDatabase {
+  readonly url: string;
+  readonly name: string;
+  /** A client for looking and meddling, as the owner; closed by `drop`. */
+  readonly sql: pg.Client;
+  drop(): Promise<void>;
+}
+
+async function onServer(statement: string): Promise<void> {
+  const admin = new pg.Client({ connectionString: process.env['TEST_SERVER_URL'] });
+  await admin.connect();
+  try {
+    await admin.query(statement);
+  } finally {
+    await admin.end();
+  }
+}
+
+/** @param template `migrated` has the schema, `empty` has nothing. */
+export async function createTestDatabase(template: 'migrated' | 'empty' = 'migrated'): Promise<TestDatabase> {
+  const name = `trunkline_test_${process.env['TEST_RUN']}_${randomUUID().replaceAll('-', '').slice(0, 12)}`;
+  await onServer(`CREATE DATABASE ${name}${template === 'migrated' ? ` TEMPLATE ${process.env['TEST_TEMPLATE']}` : ''}`);
+  const url = new URL(process.env['TEST_SERVER_URL'] ?? '');
+  url.pathname = `/${name}`;
+  const sql = new pg.Client({ connectionString: url.href, application_name: 'test' });
+  sql.on('error', () => undefined); // a test may stop the server
+  await sql.connect();
+  return {
+    url: url.href,
+    name,
+    sql,
+    async drop() {
+      await sql.end();
+      await onServer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    },
+  };
+}
