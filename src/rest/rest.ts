@@ -1,0 +1,54 @@
+/**
+ * How every REST route behaves, apart from what it does: JSON in and out, an id on each answer, problem documents, cookies. Health and
+ * metrics go through it too.
+ */
+import fastifyCookie from '@fastify/cookie';
+import { BadRequestException, UnsupportedMediaTypeException } from '@nestjs/common';
+import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyBodyParser, FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { v7 as uuidv7 } from 'uuid';
+import { limits } from '../protocol/limits.js';
+import { ProblemFilter } from './problem.filter.js';
+import { createValidationPipe } from './validation.js';
+
+/** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
+export const serverOptions = {
+  bodyLimit: limits.frameMaxBytes,
+  genReqId: () => uuidv7(),
+  requestIdHeader: false,
+} as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
+
+/** Registers it all with an app that was created with `serverOptions` and without Nest's body parsers. */
+export async function useRest(app: NestFastifyApplication, log: Logger): Promise<void> {
+  const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
+  fastify.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id);
+    done();
+  });
+  acceptJsonOnly(fastify);
+  await app.register(fastifyCookie);
+  app.useGlobalPipes(createValidationPipe());
+  app.useGlobalFilters(new ProblemFilter(log));
+}
+
+/** An empty body is no body, whatever its type says: many clients send a content type with every POST. */
+function acceptJsonOnly(fastify: FastifyInstance): void {
+  const utf8 = new TextDecoder('utf-8', { fatal: true });
+  const parseJson = fastify.getDefaultJsonParser('error', 'error');
+  const json: FastifyBodyParser<Buffer> = (request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    let text;
+    try {
+      text = utf8.decode(body);
+    } catch {
+      return done(new BadRequestException()); // replaced by U+FFFD, it would be stored as what nobody wrote
+    }
+    return parseJson(request, text, done);
+  };
+  const other: FastifyBodyParser<Buffer> = (_request, body, done) =>
+    body.length === 0 ? done(null, undefined) : done(new UnsupportedMediaTypeException());
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, json);
+  fastify.addContentTypeParser('*', { parseAs: 'buffer' }, other);
+}
