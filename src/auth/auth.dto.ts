@@ -1,0 +1,58 @@
+import { IsBoolean, IsEmail, IsOptional } from 'class-validator';
+import { Text, Uuid } from '../rest/validation.js';
+
+const nameMaxCharacters = 64;
+/** RFC 5321, section 4.5.3.1.3, less the brackets. */
+const emailMaxCharacters = 254;
+/** Long enough for any phrase, short enough that hashing one is never dear. */
+const passwordMaxCharacters = 256;
+const refreshTokenMaxCharacters = 256;
+
+const username = {
+  // \p{M}: the vowel signs that many scripts can't do without.
+  expression: /^[\p{L}\p{M}\p{N}_.-]+$/u,
+  allowed: 'may have letters and digits of any script, and _ . -',
+};
+
+export class RegisterBody {
+  @Text(1, nameMaxCharacters, username)
+  readonly username!: string;
+
+  // Hosts without a dot are fine on an intranet and in tests.
+  @IsEmail({ require_tld: false }, { message: 'must be an email address' })
+  @Text(3, emailMaxCharacters)
+  readonly email!: string;
+
+  @Text(8, passwordMaxCharacters)
+  readonly password!: string;
+}
+
+/** Looser than what may be registered: what no account can have is simply wrong. */
+export class LoginBody {
+  @IsOptional()
+  @Text(1, emailMaxCharacters)
+  readonly email?: string | null;
+
+  @IsOptional()
+  @Text(1, nameMaxCharacters)
+  readonly username?: string | null;
+
+  @Text(1, passwordMaxCharacters)
+  readonly password!: string;
+}
+
+export class RefreshBody {
+  @IsOptional()
+  @Text(1, refreshTokenMaxCharacters)
+  readonly refreshToken?: string | null;
+}
+
+export class LogoutBody {
+  @IsOptional()
+  @Uuid()
+  readonly sessionId?: string | null;
+
+  @IsOptional()
+  @IsBoolean({ message: 'must be true or false' })
+  readonly all?: boolean | null;
+}

@@ -1,0 +1,75 @@
+/**
+ * Accounts. A user is found by key: the name or address as `comparisonKey` makes it, so that no two accounts differ in case or width alone.
+ */
+import type { Queryable } from '../database/database.js';
+import { comparisonKey } from '../protocol/text.js';
+
+/** A user as others and the wire see it. */
+export interface User {
+  /** UUID v7, lower case. */
+  id: string;
+  username: string;
+  email: string;
+  /** ISO 8601, milliseconds, UTC. */
+  created_at: string;
+}
+
+export interface Account {
+  user: User;
+  /** In the PHC string format. */
+  passwordHash: string;
+}
+
+export interface NewUser {
+  id: string;
+  username: string;
+  email: string;
+  passwordHash: string;
+}
+
+/** @throws pg.DatabaseError unique_violation when the name or the address is taken */
+export async function insertUser(db: Queryable, { id, username, email, passwordHash }: NewUser): Promise<User> {
+  const { rows } = await db.query<{ created_at: string }>(
+    `INSERT INTO users (id, username, username_key, email, email_key, password_hash)
+      VALUES ($1, $2, $3, $4, $5, $6)
+      RETURNING created_at`,
+    [id, username, comparisonKey(username), email, comparisonKey(email), passwordHash],
+  );
+  const [row] = rows;
+  if (row === undefined) throw new Error('INSERT INTO users returned no row');
+  return { id, username, email, created_at: row.created_at };
+}
+
+/** Which of the two an account has already. */
+export async function findTaken(db: Queryable, username: string, email: string): Promise<('username' | 'email')[]> {
+  const { rows } = await db.query<{ username: boolean; email: boolean }>(
+    `SELECT EXISTS (SELECT 1 FROM users WHERE username_key = $1) AS username, EXISTS (SELECT 1 FROM users WHERE email_key = $2) AS email`,
+    [comparisonKey(username), comparisonKey(email)],
+  );
+  const [taken] = rows;
+  return (['username', 'email'] as const).filter((name) => taken?.[name]);
+}
+
+export const findAccountByUsername = (db: Queryable, username: string): Promise<Account | undefined> =>
+  findAccount(db, 'SELECT id, username, email, created_at, password_hash FROM users WHERE username_key = $1', comparisonKey(username));
+
+export const findAccountByEmail = (db: Queryable, email: string): Promise<Account | undefined> =>
+  findAccount(db, 'SELECT id, username, email, created_at, password_hash FROM users WHERE email_key = $1', comparisonKey(email));
+
+async function findAccount(db: Queryable, text: string, key: string): Promise<Account | undefined> {
+  const { rows } = await db.query<User & { password_hash: string }>(text, [key]);
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  const { password_hash: passwordHash, ...user } = row;
+  return { user, passwordHash };
+}
+
+export async function findUser(db: Queryable, id: string): Promise<User | undefined> {
+  const { rows } = await db.query<User>('SELECT id, username, email, created_at FROM users WHERE id = $1', [id]);
+  return rows[0];
+}
+
+/** Puts a hash in the place of another of the same password; does nothing when the password was changed meanwhile. */
+export async function replacePasswordHash(db: Queryable, id: string, oldHash: string, newHash: string): Promise<void> {
+  await db.query('UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2', [id, oldHash, newHash]);
+}
