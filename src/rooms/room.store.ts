@@ -5,6 +5,20 @@ import { roomBucket } from './bucket.js';
 export type History = 'shared' | 'joined';
 export type Role = 'owner' | 'admin' | 'member';
 
+/** A room as it stands in the table and on the wire. */
+export interface Room {
+  /** UUID v7, lower case. */
+  id: string;
+  name: string;
+  description: string;
+  history: History;
+  created_by: string;
+  /** ISO 8601, milliseconds, UTC. */
+  created_at: string;
+  /** The newest seq, 0 where nothing happened yet. */
+  last_seq: number;
+}
+
 export interface Membership {
   /** The newest seq of the room, 0 in one where nothing happened yet. */
   lastSeq: number;
@@ -30,4 +44,60 @@ export async function findMembership(db: Queryable, roomId: string, userId: stri
   });
   const [row] = rows;
   return row && { lastSeq: row.last_seq, history: row.history, joinedSeq: row.joined_seq, role: row.role };
+}
+
+export async function findRoom(db: Queryable, roomId: string): Promise<Room | undefined> {
+  const { rows } = await db.query<Room>(
+    'SELECT id, name, description, history, created_by, created_at, last_seq FROM rooms WHERE bucket = $1 AND id = $2',
+    [roomBucket(roomId), roomId],
+  );
+  return rows[0];
+}
+
+export interface NewRoom {
+  id: string;
+  name: string;
+  description: string;
+  history: History;
+  owner: { userId: string; username: string };
+}
+
+/**
+ * Makes a room with its owner as its only member; no seq is taken. One statement: both or nothing.
+ * @param before ISO 8601; arriving later than this, by the server's clock, the statement makes nothing
+ * @returns undefined when it was too late
+ */
+export async function insertRoom(db: Queryable, { id, name, description, history, owner }: NewRoom, before: string): Promise<Room | undefined> {
+  const { rows } = await db.query<Room>(
+    `WITH room AS (
+        INSERT INTO rooms (bucket, id, name, description, history, created_by)
+        SELECT $1, $2, $3, $4, $5, $6 WHERE now() < $8::timestamptz
+        RETURNING bucket, id, name, description, history, created_by, created_at, last_seq
+      ), owner AS (
+        INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq)
+        SELECT bucket, id, created_by, $7, 'owner', 0 FROM room
+      )
+      SELECT id, name, description, history, created_by, created_at, last_seq FROM room`,
+    [roomBucket(id), id, name, description, history, owner.userId, owner.username, before],
+  );
+  return rows[0];
+}
+
+export interface RoomFilter {
+  limit: number;
+  /** Only rooms that are older than this one. */
+  before?: Pick<Room, 'id' | 'created_at'>;
+  /** Only rooms with this in their name, in whatever case. */
+  nameContains?: string;
+}
+
+/** Newest first, over all buckets. */
+export async function listRooms(db: Queryable, { limit, before, nameContains }: RoomFilter): Promise<Room[]> {
+  const { rows } = await db.query<Room>(
+    `SELECT id, name, description, history, created_by, created_at, last_seq FROM rooms
+      WHERE ($1::timestamptz IS NULL OR (created_at, id) < ($1, $2::uuid)) AND ($3::text IS NULL OR name ILIKE $3)
+      ORDER BY created_at DESC, id DESC LIMIT $4`,
+    [before?.created_at, before?.id, nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`, limit],
+  );
+  return rows;
 }

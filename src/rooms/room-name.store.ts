@@ -1,0 +1,54 @@
+/**
+ * Claims of room names. Names are unique over all buckets, and the rooms may one day be spread over servers, so no transaction covers both
+ * a name and its room. Hence a name is claimed first and its room made after, within the life of the claim; what was claimed by a node that
+ * died in between may be taken over when that life is past.
+ */
+import type { Queryable } from '../database/database.js';
+
+/** Until when a claim's room may be made, in s since the claim. Half of what protects it: a room that is just being made is never overtaken. */
+const roomWithinS = 30;
+/** When a claim without a room may be taken over, in s since the claim. */
+const claimLifeS = 60;
+
+export interface Claim {
+  key: string;
+  roomId: string;
+  /** ISO 8601, by the server's clock. */
+  makeRoomBefore: string;
+}
+
+/** @returns undefined when the name is claimed by another room */
+export async function claimName(db: Queryable, key: string, roomId: string): Promise<Claim | undefined> {
+  const { rows } = await db.query<{ before: string }>(
+    `INSERT INTO room_names (name_key, room_id) VALUES ($1, $2)
+      ON CONFLICT (name_key) DO NOTHING
+      RETURNING claimed_at + make_interval(secs => $3) AS before`,
+    [key, roomId, roomWithinS],
+  );
+  const [row] = rows;
+  return row && { key, roomId, makeRoomBefore: row.before };
+}
+
+/** The id of the room that a claim past its life was made for; undefined where the claim is younger, or gone. */
+export async function findOldClaim(db: Queryable, key: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ room_id: string }>(
+    'SELECT room_id FROM room_names WHERE name_key = $1 AND claimed_at < now() - make_interval(secs => $2)',
+    [key, claimLifeS],
+  );
+  return rows[0]?.room_id;
+}
+
+/** Takes a name from a room that was never made. Of any number who try, one succeeds. */
+export async function takeOverName(db: Queryable, key: string, fromRoomId: string, roomId: string): Promise<Claim | undefined> {
+  const { rows } = await db.query<{ before: string }>(
+    `UPDATE room_names SET room_id = $3, claimed_at = now() WHERE name_key = $1 AND room_id = $2
+      RETURNING claimed_at + make_interval(secs => $4) AS before`,
+    [key, fromRoomId, roomId, roomWithinS],
+  );
+  const [row] = rows;
+  return row && { key, roomId, makeRoomBefore: row.before };
+}
+
+export async function releaseName(db: Queryable, { key, roomId }: Claim): Promise<void> {
+  await db.query('DELETE FROM room_names WHERE name_key = $1 AND room_id = $2', [key, roomId]);
+}
