@@ -1,8 +1,13 @@
 import { Global, Module, type DynamicModule } from '@nestjs/common';
 import type { Logger } from 'pino';
+import { AuthModule } from './auth/auth.module.js';
+import { ChatModule } from './chat/chat.module.js';
 import { CONFIG, type Config } from './config.js';
 import { DatabaseModule } from './database/database.module.js';
+import { HealthModule } from './health/health.module.js';
 import { LOGGER } from './logger.js';
+import { RealtimeModule } from './realtime/realtime.module.js';
+import { RoomsModule } from './rooms/rooms.module.js';
 
 /** What every part may ask for: the settings and the log. */
 @Global()
@@ -20,6 +25,6 @@ class NodeModule {
 @Module({})
 export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
-    return { module: AppModule, imports: [NodeModule.of(config, log), DatabaseModule] };
+    return { module: AppModule, imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule] };
   }
 }

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { pino, type Logger, type LoggerOptions } from 'pino';
 import pretty from 'pino-pretty';
 import type { LoggerService } from '@nestjs/common';
@@ -10,8 +11,8 @@ export const LOGGER = Symbol('LOGGER');
 const redact = ['token', 'password', 'content', 'accessToken', 'refreshToken', 'authorization', 'cookie'].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
 
 /** JSON lines in production, readable lines at a terminal. */
-export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'LOG_FORMAT'>, node: string): Logger {
-  const options: LoggerOptions = { level: config.LOG_LEVEL, base: { node }, redact: { paths: redact, censor: '(hidden)' } };
+export function createLogger(config: Config): Logger {
+  const options: LoggerOptions = { level: config.LOG_LEVEL, base: { node: nodeName(config) }, redact: { paths: redact, censor: '(hidden)' } };
   const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
   return readable ? pino(options, pretty({ ignore: 'pid,hostname,node', translateTime: 'HH:MM:ss.l', sync: true })) : pino(options);
 }
@@ -22,3 +23,6 @@ export function nestLogger(log: Logger): LoggerService {
     log[level]({ context: rest.at(-1) }, message instanceof Error ? (message.stack ?? message.message) : String(message));
   return { log: write('debug'), debug: write('debug'), verbose: write('debug'), warn: write('warn'), error: write('error'), fatal: write('fatal') };
 }
+
+/** The name of this node in logs and in `hello`. */
+export const nodeName = ({ NODE_NAME }: Config): string => (NODE_NAME === '' ? `${hostname()}-${process.pid}` : NODE_NAME);

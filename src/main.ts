@@ -1,7 +1,69 @@
-import { NestFactory } from '@nestjs/core';
-import { Module } from '@nestjs/common';
-import { FastifyAdapter } from '@nestjs/platform-fastify';
-@Module({})
-class AppModule {}
-const app = await NestFactory.create(AppModule, new FastifyAdapter());
-await app.listen(3999);
+/** Starts one node: settings, the database (embedded where none is given), migrations, the app; and stops it all on a signal. */
+import { resolve } from 'node:path';
+import { createApp } from './app.js';
+import { ConfigError, loadConfig, type Config } from './config.js';
+import { EmbeddedPostgresError, secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './database/embedded-postgres.js';
+import { migrate, serverProblems } from './database/migrations.js';
+import { createLogger } from './logger.js';
+
+/** A node that can't stop in an orderly way by then is ended. */
+const stopDeadlineMs = 9_500;
+
+let embedded: EmbeddedPostgres | undefined;
+
+try {
+  await start(loadConfig());
+} catch (error) {
+  const isForPeople = error instanceof ConfigError || error instanceof EmbeddedPostgresError;
+  process.stderr.write(`${isForPeople ? error.message : (error as Error).stack}\n`);
+  await embedded?.stop();
+  process.exit(1);
+}
+
+async function start(given: Config): Promise<void> {
+  const log = createLogger(given);
+  let config = given;
+  if (given.DATABASE_URL === '') {
+    embedded = await startEmbeddedPostgres(given.DATA_DIR);
+    const secret = given.JWT_ACCESS_SECRET === '' ? await secretFile(resolve(given.DATA_DIR, 'jwt-secret')) : given.JWT_ACCESS_SECRET;
+    config = { ...given, DATABASE_URL: embedded.connectionString, JWT_ACCESS_SECRET: secret };
+  }
+  const problems = await serverProblems(config.DATABASE_URL);
+  if (problems.length > 0) throw new ConfigError(problems);
+  await migrate(config.DATABASE_URL, log);
+
+  const app = await createApp(config, log);
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    setTimeout(() => {
+      log.error('could not stop in time');
+      process.exit(1);
+    }, stopDeadlineMs).unref();
+    void (async () => {
+      await app.close();
+      await embedded?.stop();
+      log.info('stopped');
+      process.exit(0);
+    })();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(signal));
+
+  await app.listen(config.PORT, config.HOST);
+  const { port } = app.getHttpServer().address() as { port: number };
+  log.info({ port }, 'serving');
+  if (embedded !== undefined) process.stdout.write(welcome(port, config));
+}
+
+function welcome(port: number, { DATA_DIR }: Config): string {
+  const folder = resolve(DATA_DIR);
+  return `
+  Trunkline is listening on http://localhost:${port} (WebSocket: ws://localhost:${port}/ws)
+  Its PostgreSQL keeps the data in ${folder}/postgres; its address is in ${folder}/database-url
+  Try:  npm run chat -- --user ann --room lobby --url http://localhost:${port}
+  Stop with Ctrl-C.
+
+`;
+}

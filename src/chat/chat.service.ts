@@ -1,29 +1,77 @@
-import { Injectable } from '@nestjs/common';
+/**
+ * What can be done in a room by a member: for now, to send. Knows nothing of sockets or of the bus; a message that was stored here
+ * comes back to this node as it comes to every other, from PostgreSQL.
+ */
+import { Inject, Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { CONFIG, type Config } from '../config.js';
+import { Database } from '../database/database.js';
+import { LOGGER } from '../logger.js';
+import { ClientError } from '../protocol/errors.js';
+import { findMembership, type Membership } from '../rooms/room.store.js';
+import { appendMessages, laneOf, type NewMessage } from './message.store.js';
+import { MessageWriter } from './message-writer.js';
 
-export interface Send {
-  roomId: string;
-  userId: string;
-  content: string;
-  /** Lower case; makes the send idempotent for this sender and room. */
-  clientMsgId?: string;
-}
+export type Send = NewMessage;
 
 export interface Stored {
-  id: number;
-  seq: number;
+  readonly id: number;
+  readonly seq: number;
   /** ISO 8601, milliseconds, UTC. */
-  createdAt: string;
+  readonly createdAt: string;
   /** True when an earlier send with the same client_msg_id was found; then id, seq and createdAt are the earlier one's. */
-  duplicate: boolean;
+  readonly duplicate: boolean;
 }
 
 @Injectable()
-export class ChatService {
+export class ChatService implements BeforeApplicationShutdown {
+  private readonly writer: MessageWriter;
+
+  constructor(private readonly db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
+    this.writer = new MessageWriter({
+      lanes: config.WRITER_LANES,
+      queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
+      laneOf,
+      append: (batch) => appendMessages(db, batch),
+      onBatchFailed: (error, messages) => log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused'),
+    });
+  }
+
   /**
-   * Stores a message; resolves after the commit.
+   * Stores a message; resolves after the commit. Sends to one room take effect in the order of the calls.
    * @throws ClientError room_not_found, not_a_member, conflict, overloaded, unavailable
    */
-  send(_send: Send): Promise<Stored> {
-    throw new Error('to be written');
+  async send(send: Send): Promise<Stored> {
+    const outcome = await this.writer.append(send);
+    switch (outcome.status) {
+      case 'stored':
+      case 'duplicate':
+        return { id: outcome.id, seq: outcome.seq, createdAt: new Date(outcome.at).toISOString(), duplicate: outcome.status === 'duplicate' };
+      case 'conflict':
+        throw new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
+      case 'not_a_member':
+        throw new ClientError('not_a_member');
+      case 'no_such_room':
+        throw new ClientError('room_not_found');
+    }
+  }
+
+  /**
+   * What the user may read of a room, as of now.
+   * @throws ClientError not_a_member (also where there is no such room), unavailable
+   */
+  async membership(roomId: string, userId: string): Promise<Membership> {
+    const membership = await findMembership(this.db, roomId, userId);
+    if (membership === undefined) throw new ClientError('not_a_member');
+    return membership;
+  }
+
+  /** Resolves when every send accepted so far has its answer. */
+  drain(): Promise<void> {
+    return this.writer.drain();
+  }
+
+  beforeApplicationShutdown(): Promise<void> {
+    return this.drain();
   }
 }

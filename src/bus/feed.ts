@@ -1,0 +1,249 @@
+/**
+ * The feed: each followed room's log, in order, complete and once, whatever the bus does.
+ *
+ * Promises: for every room that is followed, what is passed on goes up by exactly one from the head at which following began, or the follower is
+ * told that it does not. A lost, doubled, reordered or forged notification is not seen by anybody.
+ *
+ * Relies on the table: the row lock of a room makes its order of seq the order of commit, so what is read up to a head has no hole that
+ * will be filled later. Notifications are a fast path. What they did not bring is read: on every `connected` of the listener, when a later seq
+ * arrives than the next one, and once a second when a room's head in the table is above what was passed on.
+ */
+import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
+import { CONFIG, type Config } from '../config.js';
+import { connectionConfig, Database } from '../database/database.js';
+import { LOGGER } from '../logger.js';
+import type { ResyncReason } from '../protocol/pushes.js';
+import { readBusKey, readHeads, readLog, readServerState, sendHeartbeat } from './bus.store.js';
+import { Listener } from './listener.js';
+import { readPayload, type LogEntry, type PayloadReader } from './payload.js';
+import { RoomLog } from './room-log.js';
+
+const sweepIntervalMs = 1_000;
+/** A sweep that has not succeeded for so long means that the database can't be asked. */
+const sweepStaleMs = 3_500;
+const repairRetryMs = 200;
+
+/** What the feed hands to the hub. All calls are synchronous. */
+export interface FeedFollower {
+  /** The next entries of a followed room, ascending, the first one after the last one given. */
+  deliver(roomId: string, entries: readonly LogEntry[]): void;
+  /** The room's log is not the one that was passed on so far: what clients hold of it is void. */
+  resync(roomId: string, reason: ResyncReason): void;
+}
+
+export interface FeedCounters {
+  payloads: number;
+  refusedPayloads: number;
+  repairs: number;
+  reconnects: number;
+}
+
+@Injectable()
+export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
+  readonly counters: FeedCounters = { payloads: 0, refusedPayloads: 0, repairs: 0, reconnects: 0 };
+  /** Share of the server's notification queue that is in use, 0 to 1, as of the last sweep. */
+  queueUsage = 0;
+  /** Of the database, as of the last time it was asked. */
+  epoch = '';
+
+  private readonly rooms = new Map<string, RoomLog>();
+  private readonly repairing = new Set<RoomLog>();
+  private readonly reads = new Map<string, Promise<LogEntry[]>>();
+  private readonly listener: Listener;
+  private readonly reader: PayloadReader;
+  private key: Buffer | undefined;
+  private follower: FeedFollower | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private sweeping: Promise<void> | undefined;
+  private sweptAt = 0;
+  private closed = false;
+
+  constructor(
+    private readonly db: Database,
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) private readonly log: Logger,
+  ) {
+    const listenUrl = config.DATABASE_LISTEN_URL === '' ? config.DATABASE_URL : config.DATABASE_LISTEN_URL;
+    this.listener = new Listener(
+      connectionConfig(listenUrl, 'listen'),
+      randomUUID(),
+      {
+        connected: () => {
+          this.log.info('listening on the bus');
+          void this.sweep();
+        },
+        lost: (reason) => {
+          this.counters.reconnects++;
+          this.log.warn({ reason }, 'the bus was lost and is connected again; rooms are read from the table meanwhile');
+        },
+        payload: (payload) => this.receive(payload),
+      },
+      (beat) => sendHeartbeat(this.db, beat),
+    );
+    this.reader = this.payloadReader();
+  }
+
+  /** Why this node can't pass messages on now; undefined when it can. */
+  get problem(): string | undefined {
+    if (Date.now() - this.sweptAt > sweepStaleMs) return 'the database does not answer';
+    return this.listener.healthy ? undefined : 'the bus (LISTEN) is not connected';
+  }
+
+  /** Who is told. To be called once, before a room is followed. */
+  attach(follower: FeedFollower): void {
+    this.follower = follower;
+  }
+
+  /** Starts to note what exists of a room. Entries are passed on from the moment when the log is opened with a head. */
+  follow(roomId: string): RoomLog {
+    let room = this.rooms.get(roomId);
+    if (room === undefined) {
+      room = new RoomLog(roomId);
+      this.rooms.set(roomId, room);
+    }
+    return room;
+  }
+
+  unfollow(roomId: string): void {
+    this.rooms.delete(roomId);
+  }
+
+  /** Opens a followed room at a head that was read after `follow`; if more exists already, it is read and passed on. */
+  open(room: RoomLog, head: number): void {
+    room.open(head);
+    if (room.isBehind) void this.repair(room);
+  }
+
+  /**
+   * The entries of a room after seq `after`, up to and with `upTo`, at most one page; from memory where they are there. Equal reads at the
+   * same time are one read.
+   * @throws ClientError unavailable
+   */
+  async read(room: RoomLog, after: number, upTo: number): Promise<readonly LogEntry[]> {
+    const remembered = room.since(after);
+    if (remembered !== undefined && room.lastSeq >= upTo) return remembered.slice(0, upTo - after);
+    const key = `${room.roomId}:${after}:${upTo}`;
+    let reading = this.reads.get(key);
+    if (reading === undefined) {
+      reading = readLog(this.db, room.roomId, after, upTo).finally(() => this.reads.delete(key));
+      this.reads.set(key, reading);
+    }
+    return reading;
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    this.key = await readBusKey(this.db);
+    this.epoch = (await readServerState(this.db)).epoch;
+    this.sweptAt = Date.now();
+    this.listener.start();
+    this.timer = setInterval(() => void this.sweep(), sweepIntervalMs);
+  }
+
+  /** Ends before the database does: shutdown hooks run in the order of dependence. */
+  async onApplicationShutdown(): Promise<void> {
+    this.closed = true;
+    clearInterval(this.timer);
+    await this.listener.close();
+    await this.sweeping;
+  }
+
+  private receive(payload: string): void {
+    this.counters.payloads++;
+    if (this.key === undefined || readPayload(payload, this.key, this.reader)) return;
+    this.counters.refusedPayloads++;
+    if (this.counters.refusedPayloads === 1) this.log.warn('a notification that is not ours was dropped; who else may connect to this database?');
+  }
+
+  private payloadReader(): PayloadReader {
+    return {
+      wants: (roomId) => this.rooms.has(roomId),
+      entry: (roomId, entry) => {
+        const room = this.rooms.get(roomId);
+        if (room === undefined) return;
+        if (room.take(entry)) this.follower?.deliver(roomId, [entry]);
+        else if (room.isBehind) void this.repair(room);
+      },
+      upTo: (roomId, seq) => {
+        const room = this.rooms.get(roomId);
+        room?.exists(seq);
+        if (room?.isBehind) void this.repair(room);
+      },
+      heartbeat: (beat) => this.listener.heard(beat),
+    };
+  }
+
+  /** Compares the heads of all followed rooms with the table's, and the epoch with the one that clients know. One at a time. */
+  private sweep(): Promise<void> {
+    this.sweeping ??= this.compareHeads()
+      .catch((error: unknown) => this.log.debug({ err: error }, 'the heads of the rooms could not be read'))
+      .finally(() => (this.sweeping = undefined));
+    return this.sweeping;
+  }
+
+  private async compareHeads(): Promise<void> {
+    const { epoch, queueUsage } = await readServerState(this.db);
+    this.queueUsage = queueUsage;
+    const open = [...this.rooms.values()].filter((room) => room.isOpen);
+    const heads = open.length === 0 ? new Map<string, number>() : await readHeads(this.db, open.map(({ roomId }) => roomId));
+    this.sweptAt = Date.now();
+    const epochChanged = epoch !== this.epoch;
+    this.epoch = epoch;
+    for (const room of open) {
+      if (this.rooms.get(room.roomId) !== room) continue;
+      const head = heads.get(room.roomId) ?? 0;
+      if (epochChanged) {
+        room.reset(head);
+        this.follower?.resync(room.roomId, 'epoch_changed');
+        continue;
+      }
+      room.exists(head);
+      if (room.isBehind) void this.repair(room);
+    }
+  }
+
+  /** Reads what is missing and passes it on, until the room has all that is known to exist. One at a time for a room. */
+  private async repair(room: RoomLog): Promise<void> {
+    if (this.repairing.has(room)) return;
+    this.repairing.add(room);
+    try {
+      while (!this.closed && room.isBehind && this.rooms.get(room.roomId) === room) {
+        this.counters.repairs++;
+        const { lastSeq, knownSeq, generation } = room;
+        const entries = await readLog(this.db, room.roomId, lastSeq, knownSeq);
+        if (generation === room.generation) this.passOn(room, entries, lastSeq, knownSeq);
+      }
+    } catch (error) {
+      this.log.debug({ err: error, room: room.roomId }, 'a room could not be repaired yet');
+      setTimeout(() => void this.repair(room), repairRetryMs).unref();
+    } finally {
+      this.repairing.delete(room);
+    }
+  }
+
+  /** @param entries what the table has after seq `after`; all up to `upTo`, or a page of it */
+  private passOn(room: RoomLog, entries: readonly LogEntry[], after: number, upTo: number): void {
+    const hole = firstHole(entries, after, upTo);
+    if (hole === undefined) return this.take(room, entries);
+    // The room's head says that they exist, and no commit will bring them any more: somebody took them out of the table.
+    this.log.error({ room: room.roomId, ...hole }, 'seqs are missing from the log of a room');
+    this.take(room, entries.filter(({ seq }) => seq < hole.from));
+    if (room.lastSeq >= hole.to) return;
+    room.skipTo(hole.to + 1);
+    this.follower?.resync(room.roomId, 'gap_in_log');
+  }
+
+  private take(room: RoomLog, entries: readonly LogEntry[]): void {
+    const taken = entries.filter((entry) => room.take(entry));
+    if (taken.length > 0) this.follower?.deliver(room.roomId, taken);
+  }
+}
+
+/** The first seqs that a read should have brought and did not. A page may end early, but not be empty. */
+export function firstHole(entries: readonly LogEntry[], after: number, upTo: number): { from: number; to: number } | undefined {
+  if (entries.length === 0) return after < upTo ? { from: after + 1, to: upTo } : undefined;
+  const n = entries.findIndex(({ seq }, index) => seq !== after + 1 + index);
+  const entry = entries[n];
+  return entry && { from: after + 1 + n, to: entry.seq - 1 };
+}

@@ -1,0 +1,60 @@
+/**
+ * What a notification says. A payload is untrusted input, for any role of the database can NOTIFY: nothing is read before the keyed digest is
+ * checked, and no payload whatever makes the decoder throw. The format stands with the functions that write it, in migrations/0002_bus.sql
+ * and 0004_circle.sql: 32 hex digits, then lines of one tag and one JSON object that starts with room_id and seq.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { RoomEvent } from '../protocol/pushes.js';
+
+/** One entry of a room's log: a message, or an event where `event` is there. */
+export interface LogEntry {
+  readonly seq: number;
+  /** The JSON text, as PostgreSQL made it. */
+  readonly json: string;
+  readonly event?: RoomEvent;
+}
+
+export interface PayloadReader {
+  /** True where the node has use for the room; what is in other rooms is not read further. */
+  wants(roomId: string): boolean;
+  entry(roomId: string, entry: LogEntry): void;
+  /** The room has entries up to `seq` that were too large to be sent: read them from the table. */
+  upTo(roomId: string, seq: number): void;
+  heartbeat(beat: string): void;
+}
+
+const digestLength = 32;
+const roomIdAt = '{"room_id":"'.length;
+const seqAt = roomIdAt + 36 + '","seq":'.length;
+
+/** @returns false when the payload is not one of ours; then nothing was read from it. */
+export function readPayload(payload: string, key: Buffer, reader: PayloadReader): boolean {
+  const lines = payload.slice(digestLength);
+  if (lines.length === 0 || !timingSafeEqual(Buffer.from(digest(lines, key)), Buffer.from(payload.slice(0, digestLength).padEnd(digestLength).replace(/[^0-9a-f]/g, 'x')))) return false;
+  let from = 1;
+  while (from < lines.length) {
+    let to = lines.indexOf('\n', from);
+    if (to === -1) to = lines.length;
+    readLine(lines.charAt(from), lines.slice(from + 1, to), reader);
+    from = to + 1;
+  }
+  return true;
+}
+
+function readLine(tag: string, text: string, reader: PayloadReader): void {
+  if (tag === 'h') return reader.heartbeat(text);
+  const roomId = text.slice(roomIdAt, roomIdAt + 36);
+  if (!reader.wants(roomId)) return;
+  const seq = Number.parseInt(text.slice(seqAt, seqAt + 17), 10);
+  if (tag === 'm') reader.entry(roomId, { seq, json: text });
+  else if (tag === 'e') reader.entry(roomId, eventEntry(seq, text));
+  else if (tag === 'r') reader.upTo(roomId, seq);
+}
+
+export const eventEntry = (seq: number, json: string): LogEntry => ({ seq, json, event: JSON.parse(json) as RoomEvent });
+
+/** The digest that SQL's bus_notify puts in front: nested, because a plain hash of key and text can be extended without the key. */
+export function digest(lines: string, key: Buffer): string {
+  const inner = createHash('sha256').update(key).update(lines, 'utf8').digest();
+  return createHash('sha256').update(key).update(inner).digest('hex').slice(0, digestLength);
+}

@@ -1,0 +1,94 @@
+import type { LogEntry } from './payload.js';
+
+/** Entries and characters that a node remembers of one room, so that clients who come back read memory and not the table. */
+const keptMaxEntries = 1_000;
+const keptMaxChars = 262_144;
+
+/**
+ * What a node knows of one room that it follows: how far it passed the room's log on, and the last entries of it. Entries go in only in order
+ * and without a gap, whatever order they arrive in.
+ */
+export class RoomLog {
+  /** The last seq that was passed on; undefined until the first head is known. */
+  private head: number | undefined;
+  /** The highest seq that is known to exist. Above `head`, the room is behind. */
+  private target = 0;
+  private kept: LogEntry[] = [];
+  private keptChars = 0;
+  /** Goes up with each reset: what was read before belongs to another log. */
+  generation = 0;
+
+  constructor(readonly roomId: string) {}
+
+  get lastSeq(): number {
+    return this.head ?? 0;
+  }
+
+  get isOpen(): boolean {
+    return this.head !== undefined;
+  }
+
+  get isBehind(): boolean {
+    return this.head !== undefined && this.target > this.head;
+  }
+
+  /** The highest seq known to exist. */
+  get knownSeq(): number {
+    return Math.max(this.target, this.lastSeq);
+  }
+
+  /** Begins to follow at a head that was read from the table. Only the first head counts. */
+  open(head: number): void {
+    this.head ??= head;
+    this.target = Math.max(this.target, head);
+  }
+
+  /** Forgets everything, to begin anew: the log is not the one that it was. */
+  reset(head: number): void {
+    this.head = head;
+    this.target = head;
+    this.kept = [];
+    this.keptChars = 0;
+    this.generation++;
+  }
+
+  /** Learns that the room has entries up to `seq`. */
+  exists(seq: number): void {
+    if (seq > this.target) this.target = seq;
+  }
+
+  /** Takes an entry if it is the next one; notes it as existing if it is a later one; drops it if it was there already. */
+  take(entry: LogEntry): boolean {
+    this.exists(entry.seq);
+    if (this.head === undefined || entry.seq !== this.head + 1) return false;
+    this.head = entry.seq;
+    this.kept.push(entry);
+    this.keptChars += entry.json.length;
+    if (this.kept.length > 2 * keptMaxEntries || this.keptChars > 2 * keptMaxChars) this.trim();
+    return true;
+  }
+
+  /** Passes over seqs that do not exist, so that the next entry is `seq`. */
+  skipTo(seq: number): void {
+    this.head = seq - 1;
+    this.kept = [];
+    this.keptChars = 0;
+  }
+
+  /** The entries after seq `after`, all of them up to lastSeq, or undefined where they are not all remembered. */
+  since(after: number): readonly LogEntry[] | undefined {
+    if (after >= this.lastSeq) return [];
+    const first = this.kept[0];
+    if (first === undefined || first.seq > after + 1) return undefined;
+    return this.kept.slice(after + 1 - first.seq);
+  }
+
+  /** Cuts back to the limits; done once for many entries, so that an entry costs nothing. */
+  private trim(): void {
+    let from = Math.max(0, this.kept.length - keptMaxEntries);
+    let chars = this.kept.slice(from).reduce((sum, { json }) => sum + json.length, 0);
+    while (chars > keptMaxChars) chars -= this.kept[from++]?.json.length ?? chars;
+    this.kept = this.kept.slice(from);
+    this.keptChars = chars;
+  }
+}

@@ -1,0 +1,7 @@
+import { Module } from '@nestjs/common';
+import { BusModule } from '../bus/bus.module.js';
+import { RealtimeModule } from '../realtime/realtime.module.js';
+import { HealthController } from './health.controller.js';
+
+@Module({ imports: [BusModule, RealtimeModule], controllers: [HealthController] })
+export class HealthModule {}

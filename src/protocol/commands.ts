@@ -1,0 +1,109 @@
+/**
+ * What a client may send: each command's schema, from which its type, its check and its documentation come. A frame is parsed once, here,
+ * and what the rest of the node sees is valid.
+ */
+import Type, { type Static, type TObject } from 'typebox';
+import { Compile, type Validator } from 'typebox/compile';
+import { ClientError } from './errors.js';
+import { limits } from './limits.js';
+
+const uuid = (description: string) =>
+  Type.String({ pattern: '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$', description });
+const roomId = uuid('id of the room');
+const token = Type.String({ minLength: 1, maxLength: 8_192, description: 'an access token' });
+const seqOrNull = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()], {
+  description: 'the highest seq that the client holds of the room',
+});
+
+export const commandSchemas = {
+  auth: Type.Object({ token }),
+  join_room: Type.Object({ room_id: roomId, last_seen_seq: Type.Optional(seqOrNull), epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()])) }),
+  leave_room: Type.Object({ room_id: roomId }),
+  send_message: Type.Object({
+    room_id: roomId,
+    content: Type.String({ description: '1 to 65,536 characters, any Unicode except NUL' }),
+    client_msg_id: Type.Optional(Type.Union([uuid('makes the send idempotent: a retry with the same id is answered with the first one’s seq'), Type.Null()])),
+  }),
+  typing_start: Type.Object({ room_id: roomId }),
+  typing_stop: Type.Object({ room_id: roomId }),
+  refresh_token: Type.Object({ token }),
+  ping: Type.Object({}),
+} as const satisfies Record<string, TObject>;
+
+export type CommandName = keyof typeof commandSchemas;
+/** The client's own name for a command; every reply to it carries the same. */
+export type CommandId = string | number;
+type CommandOf<Name extends CommandName> = { event: Name; data: Static<(typeof commandSchemas)[Name]>; id?: CommandId };
+export type Command = { [Name in CommandName]: CommandOf<Name> }[CommandName];
+
+const validators = new Map<string, Validator>(Object.entries(commandSchemas).map(([name, schema]) => [name, Compile(schema)]));
+
+/** A frame that is refused, with the id it carried, so that the error can say which command it answers. */
+export class RefusedFrame extends Error {
+  constructor(
+    readonly error: ClientError,
+    readonly id?: CommandId,
+  ) {
+    super(error.message);
+  }
+}
+
+/**
+ * Reads one text frame. Fields that the contract doesn't know are ignored, so that newer clients can talk to older nodes.
+ * UUIDs come out in lower case.
+ * @throws RefusedFrame with invalid_frame, unknown_event, invalid_payload or message_too_long
+ */
+export function parseCommand(text: string): Command {
+  let frame: unknown;
+  try {
+    frame = JSON.parse(text);
+  } catch {
+    throw new RefusedFrame(new ClientError('invalid_frame', 'The frame is not JSON.'));
+  }
+  if (typeof frame !== 'object' || frame === null || Array.isArray(frame)) {
+    throw new RefusedFrame(new ClientError('invalid_frame', 'The frame must be a JSON object {event, data}.'));
+  }
+  const { event, data = {}, id } = frame as { event?: unknown; data?: unknown; id?: unknown };
+  const given = typeof id === 'number' || (typeof id === 'string' && id.length <= 256);
+  if (id !== undefined && !given) throw new RefusedFrame(new ClientError('invalid_payload', 'id: must be a number or a string of at most 256 characters.'));
+  const commandId = given ? id : undefined;
+  if (typeof event !== 'string') throw new RefusedFrame(new ClientError('invalid_frame', 'The frame has no event.'), commandId);
+  const validator = validators.get(event);
+  if (validator === undefined) throw new RefusedFrame(new ClientError('unknown_event', `There is no command ${JSON.stringify(event.slice(0, 64))}.`), commandId);
+  if (!validator.Check(data)) throw new RefusedFrame(invalidPayload(validator, data), commandId);
+
+  const command = { event, data, ...(given && { id: commandId }) } as Command;
+  if ('room_id' in command.data) command.data.room_id = command.data.room_id.toLowerCase();
+  if (command.event === 'send_message') {
+    const problem = contentProblem(command.data.content);
+    if (problem !== undefined) throw new RefusedFrame(problem, commandId);
+    if (command.data.client_msg_id) command.data.client_msg_id = command.data.client_msg_id.toLowerCase();
+  }
+  return command;
+}
+
+/** Why a content can't be stored, or undefined. A character is a Unicode code point, as PostgreSQL counts. */
+export function contentProblem(content: string): ClientError | undefined {
+  if (content.length === 0) return new ClientError('invalid_payload', 'content: must have at least 1 character.');
+  if (content.length > limits.contentMaxCharacters && characters(content) > limits.contentMaxCharacters) {
+    return new ClientError('message_too_long', `content: must have at most ${limits.contentMaxCharacters} characters.`);
+  }
+  if (content.includes('\0')) return new ClientError('invalid_payload', 'content: must not contain NUL.');
+  if (!content.isWellFormed()) return new ClientError('invalid_payload', 'content: must not contain a lone surrogate.');
+  return undefined;
+}
+
+function characters(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}
+
+function invalidPayload(validator: Validator, data: unknown): ClientError {
+  const fields = validator.Errors(data).map(({ instancePath, message, keyword, params }) => {
+    const missing = keyword === 'required' ? (params as { requiredProperties: string[] }).requiredProperties[0] : undefined;
+    return { field: missing ?? (instancePath.slice(1).replaceAll('/', '.') || 'data'), message: missing ? 'is required' : keyword === 'pattern' ? 'must be a UUID' : message };
+  });
+  const first = fields[0] ?? { field: 'data', message: 'is not valid' };
+  return new ClientError('invalid_payload', `${first.field}: ${first.message}.`, { fields });
+}

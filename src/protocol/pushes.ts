@@ -1,0 +1,86 @@
+/** What a node sends: replies, which carry the id of their command, and pushes, which carry none. */
+import type { CommandId } from './commands.js';
+import { errorCodes, type ClientError } from './errors.js';
+import type { limits } from './limits.js';
+
+export interface Hello {
+  connection_id: string;
+  user_id: string;
+  node: string;
+  /** Changes when the database may have lost commits; give it back in join_room. */
+  epoch: string;
+  heartbeat_ms: number;
+  /** ISO 8601. */
+  token_expires_at: string;
+  limits: { [Name in keyof typeof limits as SnakeCase<Name>]: number };
+}
+
+type SnakeCase<S extends string> = S extends `${infer Head}${infer Tail}` ? (Head extends Lowercase<Head> ? `${Head}${SnakeCase<Tail>}` : `_${Lowercase<Head>}${SnakeCase<Tail>}`) : S;
+
+export interface RoomEvent {
+  room_id: string;
+  seq: number;
+  kind: 'joined' | 'left' | 'kicked';
+  actor_id: string;
+  user_id?: string;
+  username?: string;
+  created_at: string;
+}
+
+/** Why what the client holds of a room is not what the room is: it keeps nothing, and reads the history anew. */
+export type ResyncReason =
+  /** The database may have lost commits. */
+  | 'epoch_changed'
+  /** last_seen_seq is above the room's last seq. */
+  | 'ahead_of_room'
+  /** The part asked for was before this user's join, in a room that doesn't show it. */
+  | 'history_hidden'
+  /** A seq is missing from the database; only tampering makes this. */
+  | 'gap_in_log';
+
+export interface Push {
+  hello: Hello;
+  joined_room: { room_id: string; last_seq: number; epoch: string };
+  left_room: { room_id: string };
+  resync: { room_id: string; reason: ResyncReason; last_seq: number; epoch: string };
+  message_ack: { room_id: string; client_msg_id?: string; id: number; seq: number; created_at: string; duplicate: boolean };
+  room_event: RoomEvent;
+  user_joined: { room_id: string; user_id: string; username: string; seq: number };
+  user_left: { room_id: string; user_id: string; username: string; seq: number };
+  token_refreshed: { token_expires_at: string };
+  pong: Record<string, never>;
+  error: { message: string; code: ClientError['code']; temporary: boolean; retry_after_ms?: number; fields?: readonly { field: string; message: string }[] };
+  reconnect: { after_ms: number; reason: string };
+}
+
+/** One frame's text. */
+export function encode<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): string {
+  return JSON.stringify(id === undefined ? { event, data } : { event, id, data });
+}
+
+export function encodeError(error: ClientError, id?: CommandId): string {
+  const { retryAfterMs, fields } = error.details;
+  return encode(
+    'error',
+    {
+      message: error.message,
+      code: error.code,
+      temporary: errorCodes[error.code].temporary,
+      ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
+      ...(fields !== undefined && { fields }),
+    },
+    id,
+  );
+}
+
+/** @param messages each the JSON text of a message, as PostgreSQL made it */
+export const encodeBatch = (messages: readonly string[]): string => `{"event":"new_message_batch","data":[${messages.join(',')}]}`;
+
+/**
+ * One page of what a client missed, ascending: messages, and the events among them.
+ * @param nextCursor the seq to give as last_seen_seq next time
+ */
+export function encodeHistory(roomId: string, messages: readonly string[], events: readonly string[], nextCursor: number, hasMore: boolean, id?: CommandId): string {
+  const head = id === undefined ? '{"event":"history","data":{' : `{"event":"history","id":${JSON.stringify(id)},"data":{`;
+  return `${head}"room_id":"${roomId}","messages":[${messages.join(',')}],"events":[${events.join(',')}],"next_cursor":${nextCursor},"has_more":${hasMore}}}`;
+}

@@ -1,0 +1,338 @@
+/**
+ * One client's socket: frames in, one command accepted at a time and in order; frames out through its outbox.
+ *
+ * Promises: every frame is answered, a bad one with an error; a send is accepted when the writer has it, so that the next command does not wait for
+ * its commit; no input makes it throw. Bounded: while too much waits, the socket is not read. Who sends what to whom is not decided here.
+ */
+import type { Logger } from 'pino';
+import type { WebSocket } from 'ws';
+import type { AccessTokens, Identity } from '../auth/access-tokens.js';
+import type { Feed } from '../bus/feed.js';
+import type { ChatService } from '../chat/chat.service.js';
+import type { Config } from '../config.js';
+import { closeCodes, type CloseReason } from '../protocol/close-codes.js';
+import { parseCommand, RefusedFrame, type Command, type CommandId } from '../protocol/commands.js';
+import { ClientError } from '../protocol/errors.js';
+import { limits } from '../protocol/limits.js';
+import { encode, encodeError, type Push } from '../protocol/pushes.js';
+import { textFrame } from './frame.js';
+import type { Hub } from './hub.js';
+import { Outbox } from './outbox.js';
+import type { Subscriber, Subscription } from './subscription.js';
+import { rawSocketOf } from './raw-socket.js';
+
+/** Commands of one socket that may wait for the one before them; above it the socket is not read. */
+const queueMax = 64;
+const catchUpRetryMs = 500;
+/** How long a closing handshake may take before the connection is cut. */
+const closeTimeoutMs = 2_000;
+
+export interface ConnectionParts {
+  readonly config: Config;
+  readonly nodeName: string;
+  readonly tokens: AccessTokens;
+  readonly chat: ChatService;
+  readonly feed: Feed;
+  readonly hub: Hub;
+  readonly log: Logger;
+}
+
+export class Connection implements Subscriber {
+  readonly outbox: Outbox;
+  private identity: Identity | undefined;
+  private readonly subscriptions = new Map<string, Subscription>();
+  private queue: string[] = [];
+  private accepting = false;
+  private unanswered = 0;
+  private badFrames = 0;
+  private catchingUp = false;
+  private closing = false;
+  private stopped = false;
+  private missedPongs = 0;
+  private readonly openedAt = Date.now();
+
+  constructor(
+    readonly id: string,
+    private readonly socket: WebSocket,
+    private readonly parts: ConnectionParts,
+  ) {
+    this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => void this.catchUp());
+    socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
+    socket.on('pong', () => (this.missedPongs = 0));
+    // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
+    socket.on('error', (error) => parts.log.debug({ connection: id, err: error.message }, 'a socket failed'));
+  }
+
+  get userId(): string {
+    return this.identity?.userId ?? '';
+  }
+
+  /** Sends that were accepted and are not answered yet. */
+  get isIdle(): boolean {
+    return this.unanswered === 0 && !this.accepting && this.queue.length === 0;
+  }
+
+  authenticate(identity: Identity, id?: CommandId): void {
+    const { parts } = this;
+    this.identity = identity;
+    this.reply(
+      'hello',
+      {
+        connection_id: this.id,
+        user_id: identity.userId,
+        node: parts.nodeName,
+        epoch: parts.feed.epoch,
+        heartbeat_ms: parts.config.HEARTBEAT_MS,
+        token_expires_at: new Date(identity.expiresAtMs).toISOString(),
+        limits: {
+          content_max_characters: limits.contentMaxCharacters,
+          frame_max_bytes: limits.frameMaxBytes,
+          auth_deadline_ms: limits.authDeadlineMs,
+          history_page_max: limits.historyPageMax,
+          unanswered_sends_max: limits.unansweredSendsMax,
+          bad_frames_max: limits.badFramesMax,
+          rooms_per_socket_max: limits.roomsPerSocketMax,
+        },
+      },
+      id,
+    );
+  }
+
+  /** Closes what has outlived its token, its chance to authenticate, or its time to take what waits for it. Called about once a second. */
+  sweep(now: number): void {
+    if (this.identity === undefined) {
+      if (now - this.openedAt >= limits.authDeadlineMs) this.close('authTimeout');
+    } else if (now >= this.identity.expiresAtMs) this.close('tokenExpired');
+    else if (now - (this.outbox.fullSince ?? now) > this.parts.config.SLOW_SOCKET_TIMEOUT_MS) this.close('slowConsumer');
+  }
+
+  /** Pings; a peer that answered none of the last two is gone. Called once a heartbeat. */
+  heartbeat(): void {
+    if (this.missedPongs >= 2) return this.socket.terminate();
+    this.missedPongs++;
+    this.socket.ping();
+  }
+
+  push<Event extends keyof Push>(event: Event, data: Push[Event]): void {
+    this.outbox.put(textFrame(encode(event, data)));
+  }
+
+  /** Ends the connection after what waits was written, and cuts it when the peer does not take part in that. */
+  close(reason: CloseReason): void {
+    if (this.closing) return;
+    this.closing = true;
+    this.release();
+    this.outbox.close();
+    this.socket.resume(); // else the peer's part of the handshake is never read
+    const { code, meaning } = closeCodes[reason];
+    this.parts.log.info({ connection: this.id, user: this.userId, code, reason }, 'closing a socket');
+    this.socket.close(code, meaning);
+    setTimeout(() => this.socket.terminate(), closeTimeoutMs).unref();
+  }
+
+  /** Reads no more commands; what was read already is accepted and answered. */
+  stopAccepting(): void {
+    this.stopped = true;
+    this.socket.pause();
+  }
+
+  /** Gives back what it holds of the hub. Called when the socket is closed, by whomever. */
+  release(): void {
+    this.closing = true;
+    this.queue = [];
+    for (const subscription of this.subscriptions.values()) this.parts.hub.unsubscribe(subscription, this);
+    this.subscriptions.clear();
+  }
+
+  ended(subscription: Subscription): void {
+    const { roomId } = subscription.room;
+    if (this.subscriptions.get(roomId) === subscription) this.subscriptions.delete(roomId);
+    this.parts.hub.unsubscribe(subscription, this);
+  }
+
+  private receive(data: Buffer, isBinary: boolean): void {
+    if (this.closing) return;
+    if (isBinary) return this.refuse(new RefusedFrame(new ClientError('invalid_frame', 'The frame is binary: send JSON as text.')));
+    this.queue.push(data.toString());
+    this.holdOrRead();
+    if (!this.accepting) void this.acceptQueued();
+  }
+
+  /** Backpressure: TCP makes the client wait where we stop to read. */
+  private holdOrRead(): void {
+    const full = this.stopped || this.queue.length >= queueMax || this.unanswered >= limits.unansweredSendsMax;
+    if (full === this.socket.isPaused || this.socket.readyState !== this.socket.OPEN) return;
+    if (full) this.socket.pause();
+    else this.socket.resume();
+  }
+
+  private async acceptQueued(): Promise<void> {
+    this.accepting = true;
+    while (this.queue.length > 0 && this.unanswered < limits.unansweredSendsMax) {
+      const text = this.queue.shift() ?? '';
+      let command: Command;
+      try {
+        command = parseCommand(text);
+      } catch (error) {
+        this.refuse(error);
+        continue;
+      }
+      this.badFrames = 0;
+      try {
+        // Only what must be awaited is: a send is not.
+        const accepted = this.accept(command);
+        if (accepted !== undefined) await accepted;
+      } catch (error) {
+        this.replyError(error, command.id);
+      }
+    }
+    this.accepting = false;
+    this.holdOrRead();
+  }
+
+  private accept(command: Command): Promise<void> | undefined {
+    if (command.event === 'auth') return this.acceptAuth(command.data.token, command.id);
+    if (command.event === 'ping') return this.reply('pong', {}, command.id);
+    if (this.identity === undefined) throw new ClientError('unauthenticated', 'Send {"event":"auth","data":{"token":…}} first.');
+    switch (command.event) {
+      case 'send_message':
+        return this.acceptSend(command);
+      case 'join_room':
+        return this.acceptJoin(command);
+      case 'leave_room':
+        return this.acceptLeave(command.data.room_id, command.id);
+      case 'refresh_token':
+        return this.acceptRefresh(command.data.token, this.identity, command.id);
+      case 'typing_start':
+      case 'typing_stop':
+        return undefined;
+      default:
+        return command satisfies never;
+    }
+  }
+
+  private acceptAuth(token: string, id?: CommandId): undefined {
+    if (this.identity !== undefined) throw new ClientError('conflict', 'This connection is authenticated already; to renew its token, send refresh_token.');
+    this.authenticate(this.parts.tokens.verify(token), id);
+  }
+
+  private acceptRefresh(token: string, { userId }: Identity, id?: CommandId): undefined {
+    const renewed = this.parts.tokens.verify(token);
+    if (renewed.userId !== userId) throw new ClientError('forbidden', 'The token is of another user.');
+    this.identity = renewed;
+    this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id);
+  }
+
+  private acceptSend({ data, id }: Command & { event: 'send_message' }): undefined {
+    const clientMsgId = data.client_msg_id ?? undefined;
+    this.unanswered++;
+    this.parts.chat
+      .send({ roomId: data.room_id, userId: this.userId, content: data.content, clientMsgId })
+      .then(
+        (stored) => {
+          if (id === undefined && clientMsgId === undefined) return;
+          const ack = { room_id: data.room_id, ...(clientMsgId !== undefined && { client_msg_id: clientMsgId }), id: stored.id, seq: stored.seq };
+          this.reply('message_ack', { ...ack, created_at: stored.createdAt, duplicate: stored.duplicate }, id);
+        },
+        (error: unknown) => this.replyError(error, id),
+      )
+      .finally(() => {
+        this.unanswered--;
+        if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
+        else this.holdOrRead();
+      });
+  }
+
+  private async acceptJoin({ data, id }: Command & { event: 'join_room' }): Promise<void> {
+    const { hub, chat, feed } = this.parts;
+    const roomId = data.room_id;
+    const running = this.subscriptions.get(roomId);
+    if (running === undefined && this.subscriptions.size >= limits.roomsPerSocketMax) {
+      throw new ClientError('conflict', `One socket may follow ${limits.roomsPerSocketMax} rooms.`);
+    }
+    const subscription = hub.subscribe(roomId, this);
+    try {
+      const membership = await chat.membership(roomId, this.userId);
+      if (this.closing) return hub.unsubscribe(subscription, this);
+      feed.open(subscription.room, membership.lastSeq);
+      const seen = data.last_seen_seq ?? undefined;
+      if (running !== undefined && !running.isOver && seen === undefined) {
+        // The stream is there already, and goes on where it is.
+        hub.unsubscribe(subscription, this);
+        return this.reply('joined_room', { room_id: roomId, last_seq: running.lastSeq, epoch: feed.epoch }, id);
+      }
+      if (running !== undefined) hub.unsubscribe(running, this);
+      this.subscriptions.set(roomId, subscription);
+      this.startStream(subscription, membership, seen, data.epoch ?? undefined, id);
+    } catch (error) {
+      hub.unsubscribe(subscription, this);
+      throw error;
+    }
+  }
+
+  private startStream(
+    subscription: Subscription,
+    { lastSeq, history, joinedSeq }: Awaited<ReturnType<ChatService['membership']>>,
+    seen: number | undefined,
+    epoch: string | undefined,
+    id: CommandId | undefined,
+  ): void {
+    const { feed } = this.parts;
+    const head = Math.max(lastSeq, subscription.room.lastSeq);
+    this.reply('joined_room', { room_id: subscription.room.roomId, last_seq: head, epoch: feed.epoch }, id);
+    const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
+    const reason = epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
+    if (seen === undefined || reason !== undefined) {
+      subscription.begin(head);
+      if (reason !== undefined) subscription.resync(reason, id);
+      return;
+    }
+    subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
+    if (hidden) this.push('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
+    void this.catchUp();
+  }
+
+  private acceptLeave(roomId: string, id?: CommandId): undefined {
+    const subscription = this.subscriptions.get(roomId);
+    if (subscription !== undefined) this.ended(subscription);
+    this.reply('left_room', { room_id: roomId }, id);
+  }
+
+  /** Reads what the streams of this socket miss, a page at a time, while the socket takes it. */
+  private async catchUp(): Promise<void> {
+    if (this.catchingUp) return;
+    this.catchingUp = true;
+    try {
+      for (let behind = this.behind(); behind.length > 0; behind = this.behind()) {
+        for (const subscription of behind) {
+          if (!this.outbox.hasRoom) return; // called again when it has drained
+          await subscription.catchUp();
+        }
+      }
+    } catch {
+      setTimeout(() => void this.catchUp(), catchUpRetryMs).unref(); // the database is away; the streams stand where they stood
+    } finally {
+      this.catchingUp = false;
+    }
+  }
+
+  private behind(): Subscription[] {
+    return [...this.subscriptions.values()].filter(({ isBehind }) => isBehind);
+  }
+
+  private reply<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): undefined {
+    this.outbox.put(textFrame(encode(event, data, id)));
+  }
+
+  private refuse(error: unknown): void {
+    const refused = error instanceof RefusedFrame;
+    this.replyError(refused ? error.error : error, refused ? error.id : undefined);
+    if (++this.badFrames >= limits.badFramesMax) this.close('badFrames');
+  }
+
+  private replyError(error: unknown, id?: CommandId): void {
+    if (error instanceof ClientError && error.code !== 'internal') return this.outbox.put(textFrame(encodeError(error, id)));
+    this.parts.log.error({ connection: this.id, err: error }, 'a command failed');
+    this.outbox.put(textFrame(encodeError(new ClientError('internal'), id)));
+  }
+}

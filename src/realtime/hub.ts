@@ -1,0 +1,109 @@
+/**
+ * The hub: which sockets of this node follow which room, and the fan-out of a room's new entries to them.
+ *
+ * Cost follows frames, not bytes. A room's entries are framed once and the same buffer is written to all its sockets, at most once in a window of
+ * 20 ms; the first entry after a quiet window leaves at once, so that a lone message waits for nothing.
+ */
+import { Injectable } from '@nestjs/common';
+import { Feed, type FeedFollower } from '../bus/feed.js';
+import type { LogEntry } from '../bus/payload.js';
+import type { RoomLog } from '../bus/room-log.js';
+import type { ResyncReason } from '../protocol/pushes.js';
+import { liveFrames } from './entries.js';
+import { Subscription, type Subscriber } from './subscription.js';
+
+const windowMs = 20;
+
+interface HubRoom {
+  readonly log: RoomLog;
+  readonly subscriptions: Set<Subscription>;
+  /** Entries of the window that is open. */
+  pending: LogEntry[];
+  windowEndsAt: number;
+  flushDue: boolean;
+}
+
+@Injectable()
+export class Hub implements FeedFollower {
+  private readonly rooms = new Map<string, HubRoom>();
+  private readonly byUser = new Map<string, Set<Subscription>>();
+
+  constructor(private readonly feed: Feed) {
+    feed.attach(this);
+  }
+
+  /**
+   * Adds a pending subscription: from now on nothing of the room can be missed, and an end of the user's membership is noted. To be called before
+   * the membership is read.
+   */
+  subscribe(roomId: string, owner: Subscriber): Subscription {
+    let room = this.rooms.get(roomId);
+    if (room === undefined) {
+      room = { log: this.feed.follow(roomId), subscriptions: new Set(), pending: [], windowEndsAt: 0, flushDue: false };
+      this.rooms.set(roomId, room);
+    }
+    const subscription = new Subscription(room.log, owner, this.feed);
+    room.subscriptions.add(subscription);
+    const ofUser = this.byUser.get(owner.userId) ?? new Set();
+    this.byUser.set(owner.userId, ofUser.add(subscription));
+    return subscription;
+  }
+
+  unsubscribe(subscription: Subscription, { userId }: Subscriber): void {
+    subscription.stop();
+    const { roomId } = subscription.room;
+    const room = this.rooms.get(roomId);
+    room?.subscriptions.delete(subscription);
+    if (room?.subscriptions.size === 0) {
+      this.rooms.delete(roomId);
+      this.feed.unfollow(roomId);
+    }
+    const ofUser = this.byUser.get(userId);
+    ofUser?.delete(subscription);
+    if (ofUser?.size === 0) this.byUser.delete(userId);
+  }
+
+  deliver(roomId: string, entries: readonly LogEntry[]): void {
+    const room = this.rooms.get(roomId);
+    if (room === undefined) return;
+    for (const entry of entries) {
+      room.pending.push(entry);
+      if (entry.event !== undefined) this.noteMembership(roomId, entry.seq, entry.event);
+    }
+    this.flushInWindow(room);
+  }
+
+  resync(roomId: string, reason: ResyncReason): void {
+    const room = this.rooms.get(roomId);
+    if (room === undefined) return;
+    if (reason === 'epoch_changed') room.pending = [];
+    else this.flush(room);
+    for (const subscription of room.subscriptions) subscription.resync(reason);
+  }
+
+  private noteMembership(roomId: string, seq: number, { kind, user_id }: NonNullable<LogEntry['event']>): void {
+    if (kind === 'joined' || user_id === undefined) return;
+    for (const subscription of this.byUser.get(user_id) ?? []) {
+      if (subscription.room.roomId === roomId) subscription.membershipEnded(seq);
+    }
+  }
+
+  private flushInWindow(room: HubRoom): void {
+    if (room.flushDue) return;
+    room.flushDue = true;
+    const waitMs = room.windowEndsAt - Date.now();
+    // Not at once but at the end of this turn: notifications that arrived together leave together.
+    if (waitMs <= 0) setImmediate(() => this.flush(room));
+    else setTimeout(() => this.flush(room), waitMs);
+  }
+
+  private flush(room: HubRoom): void {
+    room.flushDue = false;
+    if (room.pending.length === 0) return;
+    const entries = room.pending;
+    room.pending = [];
+    room.windowEndsAt = Date.now() + windowMs;
+    const frames = liveFrames(entries);
+    for (const subscription of room.subscriptions) subscription.offer(entries, frames);
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * What waits to be written to one socket. All that the node has for a socket in one turn of the event loop goes out as one write, in the order in
+ * which it was put in: replies, history and live frames.
+ *
+ * Bounded: live frames are only taken while less than the socket's byte budget waits (`hasRoom`); who was refused is caught up after `onDrained`.
+ */
+import type { Socket } from 'node:net';
+
+/** Below this, copying frames together is cheaper than a gathered write. */
+const joinBelowBytes = 4_096;
+
+export class Outbox {
+  private frames: Buffer[] = [];
+  private bytes = 0;
+  private closed = false;
+  /** When something was first refused for want of room, in ms since 1970; undefined again once the peer has taken everything. */
+  fullSince: number | undefined;
+
+  /**
+   * @param maxBytes the budget for what waits here and in the socket
+   * @param onDrained called when everything was handed to the kernel, after something had to wait
+   */
+  constructor(
+    private readonly socket: Pick<Socket, 'write' | 'writableLength' | 'writable' | 'cork' | 'uncork' | 'on'>,
+    private readonly maxBytes: number,
+    onDrained: () => void,
+  ) {
+    socket.on('drain', () => {
+      this.fullSince = undefined;
+      onDrained();
+    });
+  }
+
+  /** Bytes that the peer has not taken. */
+  get waitingBytes(): number {
+    return this.bytes + this.socket.writableLength;
+  }
+
+  /** False above the budget; then `onDrained` is called later. */
+  get hasRoom(): boolean {
+    if (this.waitingBytes < this.maxBytes) return true;
+    this.fullSince ??= Date.now();
+    return false;
+  }
+
+  put(frame: Buffer): void {
+    if (this.closed) return;
+    if (this.frames.length === 0) schedule(this);
+    this.frames.push(frame);
+    this.bytes += frame.length;
+  }
+
+  flush(): void {
+    const { frames, bytes } = this;
+    this.frames = [];
+    this.bytes = 0;
+    if (!this.socket.writable) return;
+    const [only] = frames;
+    if (only !== undefined && frames.length === 1) this.socket.write(only);
+    else if (bytes < joinBelowBytes) this.socket.write(Buffer.concat(frames, bytes));
+    else {
+      this.socket.cork();
+      for (const frame of frames) this.socket.write(frame);
+      this.socket.uncork();
+    }
+  }
+
+  /** Takes nothing more; what waits is flushed or dropped. */
+  close(): void {
+    this.flush();
+    this.closed = true;
+  }
+}
+
+let dirty: Outbox[] = [];
+
+function schedule(outbox: Outbox): void {
+  if (dirty.length === 0) setImmediate(flushAll);
+  dirty.push(outbox);
+}
+
+function flushAll(): void {
+  const outboxes = dirty;
+  dirty = [];
+  for (const outbox of outboxes) outbox.flush();
+}

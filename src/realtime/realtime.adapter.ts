@@ -1,0 +1,75 @@
+import type { IncomingMessage, Server } from 'node:http';
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { INestApplication } from '@nestjs/common';
+import { WsAdapter } from '@nestjs/platform-ws';
+import type { WebSocketServer } from 'ws';
+import type { AccessTokens, Identity } from '../auth/access-tokens.js';
+import { ClientError } from '../protocol/errors.js';
+import { limits } from '../protocol/limits.js';
+
+const identities = new WeakMap<IncomingMessage, Identity>();
+
+/** Who opened a socket, where the handshake said so. */
+export const identityOf = (request: IncomingMessage): Identity | undefined => identities.get(request);
+
+/**
+ * Nest's adapter for ws, with our own way in: the credentials are judged at the HTTP upgrade, so that a bad token costs a 401 and no socket, and the
+ * frames go to our connections, because Nest's dispatch runs the commands of one socket at the same time.
+ */
+export class RealtimeAdapter extends WsAdapter {
+  /** @param isDraining true when the node takes no new sockets */
+  constructor(
+    app: INestApplication,
+    private readonly tokens: AccessTokens,
+    private readonly isDraining: () => boolean,
+  ) {
+    super(app);
+  }
+
+  override create(port: number, options: Record<string, unknown> & { path?: string } = {}): unknown {
+    return super.create(port, { ...options, maxPayload: limits.frameMaxBytes, maxFragments: 1_024, perMessageDeflate: false } as never);
+  }
+
+  override bindMessageHandlers(): void {
+    // Connection listens for itself.
+  }
+
+  protected override ensureHttpServerExists(port: number, httpServer?: Server): Server | undefined {
+    if (httpServer === undefined) throw new Error('sockets are served on the port of REST');
+    if (this.httpServersRegistry.has(port)) return undefined;
+    this.httpServersRegistry.set(port, httpServer);
+    httpServer.on('upgrade', (request, socket, head) => this.upgrade(port, request, socket, head));
+    return httpServer;
+  }
+
+  private upgrade(port: number, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    // Until ws has it, the socket is nobody's: its failure must not be the process's.
+    socket.on('error', () => socket.destroy());
+    const url = URL.canParse(request.url ?? '', 'ws://node') ? new URL(request.url ?? '', 'ws://node') : undefined;
+    const server = (this.wsServersRegistry.get(port) as (WebSocketServer & { path: string })[] | undefined)?.find(({ path }) => path === url?.pathname);
+    if (url === undefined || server === undefined) return refuse(socket, 404);
+    if (this.isDraining()) return refuse(socket, 503);
+    const token = bearer(request) ?? url.searchParams.get('token') ?? undefined;
+    if (token !== undefined) {
+      try {
+        identities.set(request, this.tokens.verify(token));
+      } catch (error) {
+        return refuse(socket, 401, error instanceof ClientError ? error.code : 'unauthenticated');
+      }
+    }
+    server.handleUpgrade(request, socket, head, (webSocket) => server.emit('connection', webSocket, request));
+  }
+}
+
+function bearer({ headers }: IncomingMessage): string | undefined {
+  const [scheme, token] = headers.authorization?.split(' ') ?? [];
+  return scheme?.toLowerCase() === 'bearer' ? token : undefined;
+}
+
+function refuse(socket: Duplex, status: number, code?: string): void {
+  const body = JSON.stringify({ title: STATUS_CODES[status], status, ...(code !== undefined && { code }) });
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,104 @@
+import type { IncomingMessage } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Inject, type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
+import { WebSocketGateway, type OnGatewayConnection } from '@nestjs/websockets';
+import type { Logger } from 'pino';
+import { v7 as uuidv7 } from 'uuid';
+import type { WebSocket } from 'ws';
+import { AccessTokens } from '../auth/access-tokens.js';
+import { Feed } from '../bus/feed.js';
+import { ChatService } from '../chat/chat.service.js';
+import { CONFIG, type Config } from '../config.js';
+import { LOGGER, nodeName } from '../logger.js';
+import { Connection, type ConnectionParts } from './connection.js';
+import { Hub } from './hub.js';
+import { identityOf } from './realtime.adapter.js';
+
+const sweepIntervalMs = 1_000;
+/** After a connection was told to go, how long its accepted sends may take to be answered. */
+const answerDeadlineMs = 5_000;
+
+/** The sockets of this node: opens them, keeps their time limits, and sends them elsewhere when the node goes away. */
+@WebSocketGateway({ path: '/ws' })
+export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootstrap, OnModuleDestroy, BeforeApplicationShutdown {
+  private readonly connections = new Set<Connection>();
+  private readonly parts: ConnectionParts;
+  private sweepTimer: NodeJS.Timeout | undefined;
+  private heartbeatTimer: NodeJS.Timeout | undefined;
+  private draining: Promise<void> | undefined;
+
+  constructor(
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) log: Logger,
+    tokens: AccessTokens,
+    chat: ChatService,
+    feed: Feed,
+    hub: Hub,
+  ) {
+    this.parts = { config, nodeName: nodeName(config), log, tokens, chat, feed, hub };
+  }
+
+  get isDraining(): boolean {
+    return this.draining !== undefined;
+  }
+
+  get connectionCount(): number {
+    return this.connections.size;
+  }
+
+  onApplicationBootstrap(): void {
+    this.sweepTimer = setInterval(() => {
+      const now = Date.now();
+      for (const connection of this.connections) connection.sweep(now);
+    }, sweepIntervalMs);
+    this.heartbeatTimer = setInterval(() => {
+      for (const connection of this.connections) connection.heartbeat();
+    }, this.parts.config.HEARTBEAT_MS);
+  }
+
+  handleConnection(socket: WebSocket, request: IncomingMessage): void {
+    const connection = new Connection(uuidv7(), socket, this.parts);
+    this.connections.add(connection);
+    socket.on('close', () => {
+      this.connections.delete(connection);
+      connection.release();
+    });
+    const identity = identityOf(request);
+    if (identity !== undefined) connection.authenticate(identity);
+    if (this.isDraining) connection.close('serviceRestart');
+  }
+
+  onModuleDestroy(): Promise<void> {
+    return this.drain();
+  }
+
+  beforeApplicationShutdown(): void {
+    clearInterval(this.sweepTimer);
+    clearInterval(this.heartbeatTimer);
+  }
+
+  /**
+   * Sends all clients to other nodes: each is told at once, and closed at a moment of its own within DRAIN_MS, after its accepted sends were
+   * answered. Resolves when all are closed.
+   */
+  drain(): Promise<void> {
+    this.draining ??= this.sendAllAway();
+    return this.draining;
+  }
+
+  private async sendAllAway(): Promise<void> {
+    await Promise.all([...this.connections].map((connection) => this.sendAway(connection)));
+    // Each closing handshake has a deadline of its own.
+    while (this.connections.size > 0) await delay(10);
+  }
+
+  private async sendAway(connection: Connection): Promise<void> {
+    const afterMs = Math.round(Math.random() * this.parts.config.DRAIN_MS);
+    connection.push('reconnect', { after_ms: afterMs, reason: 'this node is going away' });
+    await delay(afterMs);
+    const deadline = Date.now() + answerDeadlineMs;
+    connection.stopAccepting();
+    while (!connection.isIdle && Date.now() < deadline) await delay(10);
+    connection.close('serviceRestart');
+  }
+}

@@ -1,0 +1,9 @@
+import { Module } from '@nestjs/common';
+import { AuthModule } from '../auth/auth.module.js';
+import { BusModule } from '../bus/bus.module.js';
+import { ChatModule } from '../chat/chat.module.js';
+import { Hub } from './hub.js';
+import { RealtimeGateway } from './realtime.gateway.js';
+
+@Module({ imports: [AuthModule, BusModule, ChatModule], providers: [Hub, RealtimeGateway], exports: [RealtimeGateway] })
+export class RealtimeModule {}

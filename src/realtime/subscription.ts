@@ -1,0 +1,151 @@
+/**
+ * One socket's stream of one room: which seq it got last, and how it gets the next.
+ *
+ * Promise: what goes out goes up by exactly one from `cursor`, or a `resync` says that it does not; and nothing goes out above the seq at which
+ * the user's membership ended. There is one mechanism for a client that resumes and for one that fell behind: read after the cursor until the
+ * room's last seq is reached, then be live. The change from one to the other happens within one turn, so that no entry can fall between.
+ */
+import { firstHole, type Feed } from '../bus/feed.js';
+import type { LogEntry } from '../bus/payload.js';
+import type { RoomLog } from '../bus/room-log.js';
+import type { CommandId } from '../protocol/commands.js';
+import { encode, encodeHistory, type ResyncReason } from '../protocol/pushes.js';
+import { frameRuns, liveFrames } from './entries.js';
+import { textFrame } from './frame.js';
+import type { Outbox } from './outbox.js';
+
+/** What a subscription needs of the connection that has it. */
+export interface Subscriber {
+  readonly outbox: Outbox;
+  readonly userId: string;
+  /** The stream is over, because the membership is. */
+  ended(subscription: Subscription): void;
+}
+
+export class Subscription {
+  /** `pending` until the user was found to be a member; `behind` while what it misses is being read. */
+  private state: 'pending' | 'behind' | 'live' | 'ended' = 'pending';
+  private cursor = 0;
+  /** The room's head when the user was last known to be a member. */
+  private memberAt = -1;
+  /** Ends of this user's membership that were seen, ascending; those up to `memberAt` are over. */
+  private ends: number[] = [];
+  private endSeq = Number.POSITIVE_INFINITY;
+  /** Where what is read goes: as pages of history, until they are all sent, or as live frames. */
+  private history: { readonly id: CommandId | undefined } | undefined;
+
+  constructor(
+    readonly room: RoomLog,
+    private readonly owner: Subscriber,
+    private readonly feed: Feed,
+  ) {}
+
+  /** The last seq that was sent. */
+  get lastSeq(): number {
+    return this.cursor;
+  }
+
+  get isBehind(): boolean {
+    return this.state === 'behind';
+  }
+
+  get isOver(): boolean {
+    return this.state === 'ended';
+  }
+
+  /** The user is a member as of seq `head`. With `from`, what is after it comes as history, then the stream is live; else it is live from here on. */
+  begin(head: number, from?: number, id?: CommandId): void {
+    this.memberAt = head;
+    this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
+    this.cursor = from ?? Math.max(head, this.room.lastSeq);
+    this.history = from === undefined ? undefined : { id };
+    this.state = from === undefined ? 'live' : 'behind';
+    if (from === undefined) this.endIfReached();
+  }
+
+  /**
+   * The room's next entries.
+   * @param frames the same entries, framed once for all sockets
+   */
+  offer(entries: readonly LogEntry[], frames: Buffer): void {
+    if (this.state !== 'live') return;
+    const first = entries[0]?.seq ?? 0;
+    const last = entries.at(-1)?.seq ?? 0;
+    if (last <= this.cursor) return;
+    if (first > this.cursor + 1 || !this.owner.outbox.hasRoom) {
+      this.state = 'behind';
+      return;
+    }
+    if (first === this.cursor + 1 && last <= this.endSeq) this.owner.outbox.put(frames);
+    else this.putLive(entries);
+    this.cursor = Math.min(last, this.endSeq);
+    this.endIfReached();
+  }
+
+  /**
+   * Reads one page of what is missing and sends it; at the end of it the stream is live.
+   * @throws ClientError unavailable; then nothing has changed
+   */
+  async catchUp(): Promise<void> {
+    const { generation } = this.room;
+    const upTo = Math.min(this.room.knownSeq, this.endSeq);
+    const entries = this.cursor < upTo ? await this.feed.read(this.room, this.cursor, upTo) : [];
+    if (this.state !== 'behind' || generation !== this.room.generation) return;
+    // Other rooms of this socket may have filled it meanwhile: read again when it has drained.
+    if (!this.owner.outbox.hasRoom) return;
+    if (firstHole(entries, this.cursor, upTo) !== undefined) return this.resync('gap_in_log');
+    const reached = (entries.at(-1)?.seq ?? this.cursor) >= Math.min(this.room.lastSeq, this.endSeq);
+    if (this.history === undefined) this.putLive(entries);
+    else this.putHistory(entries, reached, this.history.id);
+    this.cursor = Math.min(entries.at(-1)?.seq ?? this.cursor, this.endSeq);
+    if (!reached) return;
+    this.history = undefined;
+    this.state = 'live';
+    this.endIfReached();
+  }
+
+  /** The user's membership ended at `seq`: so does the stream, when it gets there. */
+  membershipEnded(seq: number): void {
+    this.ends.push(seq);
+    if (this.memberAt < 0 || seq <= this.memberAt) return;
+    this.endSeq = Math.min(this.endSeq, seq);
+    if (this.state === 'live') this.endIfReached();
+  }
+
+  /** The stream stops here and now. */
+  stop(): void {
+    this.state = 'ended';
+  }
+
+  /** What the client holds is void; the stream goes on after the room's last seq. */
+  resync(reason: ResyncReason, id?: CommandId): void {
+    if (this.state === 'ended' || this.state === 'pending') return;
+    this.cursor = this.room.lastSeq;
+    this.history = undefined;
+    this.state = 'live';
+    const data = { room_id: this.room.roomId, reason, last_seq: this.cursor, epoch: this.feed.epoch };
+    this.owner.outbox.put(textFrame(encode('resync', data, id)));
+  }
+
+  private putLive(entries: readonly LogEntry[]): void {
+    const due = entries.filter(({ seq }) => seq > this.cursor && seq <= this.endSeq);
+    if (due.length > 0) this.owner.outbox.put(liveFrames(due));
+  }
+
+  private putHistory(entries: readonly LogEntry[], isLastPage: boolean, id: CommandId | undefined): void {
+    const runs = frameRuns(entries.filter(({ seq }) => seq <= this.endSeq));
+    if (runs.length === 0) runs.push([]);
+    for (const [n, run] of runs.entries()) {
+      const messages = run.filter(({ event }) => event === undefined).map(({ json }) => json);
+      const events = run.filter(({ event }) => event !== undefined).map(({ json }) => json);
+      const hasMore = !isLastPage || n < runs.length - 1;
+      this.owner.outbox.put(textFrame(encodeHistory(this.room.roomId, messages, events, run.at(-1)?.seq ?? this.cursor, hasMore, id)));
+    }
+  }
+
+  private endIfReached(): void {
+    if (this.cursor < this.endSeq) return;
+    this.state = 'ended';
+    this.owner.ended(this);
+  }
+}
