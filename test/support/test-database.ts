@@ -5,8 +5,8 @@ import pg from 'pg';
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
-  /** A client for looking and meddling, as the owner; closed by `drop`. */
-  readonly sql: pg.Client;
+  /** For looking and meddling, as the owner; ended by `drop`. */
+  readonly sql: pg.Pool;
   drop(): Promise<void>;
 }
 
@@ -26,9 +26,8 @@ export async function createTestDatabase(template: 'migrated' | 'empty' = 'migra
   await onServer(`CREATE DATABASE ${name}${template === 'migrated' ? ` TEMPLATE ${process.env['TEST_TEMPLATE']}` : ''}`);
   const url = new URL(process.env['TEST_SERVER_URL'] ?? '');
   url.pathname = `/${name}`;
-  const sql = new pg.Client({ connectionString: url.href, application_name: 'test' });
+  const sql = new pg.Pool({ connectionString: url.href, application_name: 'test', max: 4 });
   sql.on('error', () => undefined); // a test may stop the server
-  await sql.connect();
   return {
     url: url.href,
     name,

@@ -1,0 +1,150 @@
+import { randomUUID } from 'node:crypto';
+import WebSocket from 'ws';
+import { eventually } from './eventually.js';
+
+export interface Frame {
+  event: string;
+  id?: string | number;
+  data: Record<string, unknown>;
+}
+
+export interface Message {
+  id: number;
+  seq: number;
+  room_id: string;
+  user_id: string;
+  username: string;
+  content: string;
+  client_msg_id?: string;
+  created_at: string;
+}
+
+/**
+ * A client of the contract that checks as it goes: of each room it holds what it received, and any seq that does not continue what came before, on
+ * this connection or on the one it resumed from, is kept in `violations`.
+ */
+export class TestClient {
+  readonly frames: Frame[] = [];
+  readonly violations: string[] = [];
+  /** Contents by seq, for each room; events stand as `[kind]`. */
+  readonly rooms = new Map<string, Map<number, string>>();
+  readonly messages: Message[] = [];
+  closed: { code: number; reason: string } | undefined;
+  private nextId = 1;
+  private readonly waiting = new Map<string | number, (frame: Frame) => void>();
+
+  private constructor(readonly socket: WebSocket) {
+    socket.on('message', (data) => this.take(JSON.parse((data as Buffer).toString()) as Frame));
+    socket.on('close', (code, reason) => (this.closed = { code, reason: reason.toString() }));
+    socket.on('error', () => undefined); // seen as a close
+  }
+
+  /** Connects with a token in the address, or without one. Resolves when open; rejects with the status of a refused handshake. */
+  static async connect(url: string, token?: string, previous?: TestClient): Promise<TestClient> {
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/ws${token === undefined ? '' : `?token=${token}`}`);
+    const client = new TestClient(socket);
+    for (const [room, held] of previous?.rooms ?? []) client.rooms.set(room, new Map(held));
+    await new Promise<void>((open, refused) => {
+      socket.once('open', open);
+      socket.once('unexpected-response', (_, response) => refused(new Error(`refused with ${response.statusCode}`)));
+      socket.once('error', refused);
+    });
+    return client;
+  }
+
+  raw(data: string | Buffer): void {
+    this.socket.send(data);
+  }
+
+  /** Sends a command and resolves with the first frame that answers it. */
+  command(event: string, data: object): Promise<Frame> {
+    const id = this.nextId++;
+    const answer = new Promise<Frame>((answered) => this.waiting.set(id, answered));
+    this.raw(JSON.stringify({ event, id, data }));
+    return answer;
+  }
+
+  /** Joins at once, or resumes after what it holds of the room. */
+  join(roomId: string, resume = false): Promise<Frame> {
+    return this.command('join_room', { room_id: roomId, ...(resume && { last_seen_seq: this.lastSeq(roomId) }) });
+  }
+
+  /** Resolves with the seq, after the commit; rejects with the error's code. */
+  async send(roomId: string, content: string, clientMsgId: string = randomUUID()): Promise<number> {
+    const { event, data } = await this.command('send_message', { room_id: roomId, content, client_msg_id: clientMsgId });
+    if (event !== 'message_ack') throw new Error(String(data['code']));
+    return data['seq'] as number;
+  }
+
+  lastSeq(roomId: string): number {
+    return Math.max(0, ...(this.rooms.get(roomId)?.keys() ?? []));
+  }
+
+  /** Waits for the first frame of an event, from now or before. */
+  frame(event: string, where: (data: Record<string, unknown>) => boolean = () => true): Promise<Frame> {
+    return eventually(() => this.frames.find((frame) => frame.event === event && where(frame.data)), `a frame ${event}`);
+  }
+
+  /** Waits until it has received everything up to `seq`. */
+  async reaches(roomId: string, seq: number, withinMs = 10_000): Promise<void> {
+    await eventually(() => this.lastSeq(roomId) >= seq, `seq ${seq} (at ${this.lastSeq(roomId)})`, withinMs);
+  }
+
+  contents(roomId: string): string[] {
+    return [...(this.rooms.get(roomId) ?? [])].sort(([a], [b]) => a - b).map(([, content]) => content);
+  }
+
+  async close(): Promise<void> {
+    this.socket.close();
+    await eventually(() => this.closed, 'the socket to close');
+  }
+
+  /** Cuts the connection as a network does. */
+  cut(): void {
+    this.socket.terminate();
+  }
+
+  private take(frame: Frame): void {
+    this.frames.push(frame);
+    if (frame.event === 'new_message_batch') for (const message of frame.data as unknown as Message[]) this.takeMessage(message);
+    if (frame.event === 'room_event') this.hold(frame.data['room_id'] as string, frame.data['seq'] as number, `[${String(frame.data['kind'])}]`);
+    if (frame.event === 'history') this.takeHistory(frame.data as { messages?: Message[]; events?: { room_id: string; seq: number; kind: string }[] });
+    if (frame.event === 'joined_room' && !this.rooms.has(frame.data['room_id'] as string)) {
+      // Joined with nothing seen: what comes next continues last_seq.
+      this.rooms.set(frame.data['room_id'] as string, new Map([[frame.data['last_seq'] as number, '[start]']]));
+    }
+    if (frame.event === 'resync') this.rooms.set(frame.data['room_id'] as string, new Map([[frame.data['last_seq'] as number, '[resync]']]));
+    if (frame.id !== undefined) {
+      this.waiting.get(frame.id)?.(frame);
+      this.waiting.delete(frame.id);
+    }
+  }
+
+  private takeHistory({ messages = [], events = [] }: { messages?: Message[]; events?: { room_id: string; seq: number; kind: string }[] }): void {
+    const entries = [...messages, ...events].sort((a, b) => a.seq - b.seq);
+    for (const entry of entries) {
+      if ('kind' in entry) this.hold(entry.room_id, entry.seq, `[${entry.kind}]`);
+      else this.takeMessage(entry);
+    }
+  }
+
+  private takeMessage(message: Message): void {
+    this.messages.push(message);
+    this.hold(message.room_id, message.seq, message.content);
+  }
+
+  private hold(roomId: string, seq: number, content: string): void {
+    const held = this.rooms.get(roomId) ?? new Map<number, string>();
+    this.rooms.set(roomId, held);
+    const last = this.lastSeqOf(held);
+    if (held.size > 0 && seq !== last + 1) this.violations.push(`${roomId}: ${seq} came after ${last}`);
+    held.set(seq, content);
+    this.lastSeqs.set(held, seq);
+  }
+
+  private readonly lastSeqs = new WeakMap<Map<number, string>, number>();
+
+  private lastSeqOf(held: Map<number, string>): number {
+    return this.lastSeqs.get(held) ?? Math.max(0, ...held.keys());
+  }
+}

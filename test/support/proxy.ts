@@ -1,0 +1,76 @@
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+
+/** A TCP proxy that can be told to misbehave. Stands before PostgreSQL or a node. */
+export interface Proxy {
+  readonly port: number;
+  /** The given URL, by way of the proxy. */
+  through(url: string): string;
+  /** From now on nothing passes in either direction, and nobody is told: a half-open connection. */
+  swallow(): void;
+  /** Passes on again, for new connections; those that swallowed stay as they are. */
+  heal(): void;
+  /** Cuts every connection now. */
+  cut(): void;
+  /** Called with each chunk that the server sends; return false to drop it and cut that connection instead. */
+  onServerData: ((chunk: Buffer) => boolean) | undefined;
+  /** Called with each chunk that a client sends, before it is passed on. */
+  onClientData: ((chunk: Buffer) => void) | undefined;
+  close(): Promise<void>;
+}
+
+export async function startProxy(targetUrl: string): Promise<Proxy> {
+  const target = new URL(targetUrl);
+  const pairs = new Set<{ client: Socket; server: Socket; swallowed: boolean }>();
+  let swallowing = false;
+  const listener = createServer((client) => {
+    const server = connect(Number(target.port), target.hostname);
+    const pair = { client, server, swallowed: swallowing };
+    pairs.add(pair);
+    const end = () => {
+      pairs.delete(pair);
+      client.destroy();
+      server.destroy();
+    };
+    for (const socket of [client, server]) socket.on('error', end).on('close', end);
+    client.on('data', (chunk) => {
+      if (pair.swallowed) return;
+      proxy.onClientData?.(chunk);
+      server.write(chunk);
+    });
+    server.on('data', (chunk) => {
+      if (pair.swallowed) return;
+      if (proxy.onServerData !== undefined && !proxy.onServerData(chunk)) return end();
+      client.write(chunk);
+    });
+  });
+  await new Promise<void>((listening) => listener.listen(0, '127.0.0.1', listening));
+  const { port } = listener.address() as AddressInfo;
+  const proxy: Proxy = {
+    port,
+    through(url) {
+      const by = new URL(url);
+      by.host = `127.0.0.1:${port}`;
+      return by.href;
+    },
+    swallow() {
+      swallowing = true;
+      for (const pair of pairs) pair.swallowed = true;
+    },
+    heal() {
+      swallowing = false;
+    },
+    cut() {
+      for (const { client, server } of pairs) {
+        client.destroy();
+        server.destroy();
+      }
+    },
+    onServerData: undefined,
+    onClientData: undefined,
+    async close() {
+      this.cut();
+      await new Promise((closed) => listener.close(closed));
+    },
+  };
+  return proxy;
+}
