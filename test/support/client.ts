@@ -30,6 +30,7 @@ export class TestClient {
   readonly rooms = new Map<string, Map<number, string>>();
   readonly messages: Message[] = [];
   closed: { code: number; reason: string } | undefined;
+  private readonly last = new Map<string, number>();
   private nextId = 1;
   private readonly waiting = new Map<string | number, (frame: Frame) => void>();
 
@@ -44,6 +45,7 @@ export class TestClient {
     const socket = new WebSocket(`${url.replace('http', 'ws')}/ws${token === undefined ? '' : `?token=${token}`}`);
     const client = new TestClient(socket);
     for (const [room, held] of previous?.rooms ?? []) client.rooms.set(room, new Map(held));
+    for (const [room, seq] of previous?.last ?? []) client.last.set(room, seq);
     await new Promise<void>((open, refused) => {
       socket.once('open', open);
       socket.once('unexpected-response', (_, response) => refused(new Error(`refused with ${response.statusCode}`)));
@@ -53,6 +55,7 @@ export class TestClient {
   }
 
   raw(data: string | Buffer): void {
+    if (typeof data === 'string' && data.includes('"last_seen_seq"')) this.noteResume(data);
     this.socket.send(data);
   }
 
@@ -109,11 +112,9 @@ export class TestClient {
     if (frame.event === 'new_message_batch') for (const message of frame.data as unknown as Message[]) this.takeMessage(message);
     if (frame.event === 'room_event') this.hold(frame.data['room_id'] as string, frame.data['seq'] as number, `[${String(frame.data['kind'])}]`);
     if (frame.event === 'history') this.takeHistory(frame.data as { messages?: Message[]; events?: { room_id: string; seq: number; kind: string }[] });
-    if (frame.event === 'joined_room' && !this.rooms.has(frame.data['room_id'] as string)) {
-      // Joined with nothing seen: what comes next continues last_seq.
-      this.rooms.set(frame.data['room_id'] as string, new Map([[frame.data['last_seq'] as number, '[start]']]));
-    }
-    if (frame.event === 'resync') this.rooms.set(frame.data['room_id'] as string, new Map([[frame.data['last_seq'] as number, '[resync]']]));
+    const { room_id, last_seq } = frame.data as { room_id: string; last_seq: number };
+    if (frame.event === 'joined_room' && !this.rooms.has(room_id)) this.startAt(room_id, last_seq, '[start]');
+    if (frame.event === 'resync') this.startAt(room_id, last_seq, '[resync]');
     if (frame.id !== undefined) {
       this.waiting.get(frame.id)?.(frame);
       this.waiting.delete(frame.id);
@@ -133,18 +134,25 @@ export class TestClient {
     this.hold(message.room_id, message.seq, message.content);
   }
 
+  private startAt(roomId: string, seq: number, mark: string): void {
+    this.rooms.set(roomId, new Map([[seq, mark]]));
+    this.last.set(roomId, seq);
+  }
+
+  /** What comes next of the room continues the seq that was given. */
+  private noteResume(command: string): void {
+    const { data } = JSON.parse(command) as { data: { room_id: string; last_seen_seq?: number | null } };
+    if (typeof data.last_seen_seq !== 'number') return;
+    if (!this.rooms.has(data.room_id)) this.rooms.set(data.room_id, new Map());
+    this.last.set(data.room_id, data.last_seen_seq);
+  }
+
   private hold(roomId: string, seq: number, content: string): void {
     const held = this.rooms.get(roomId) ?? new Map<number, string>();
     this.rooms.set(roomId, held);
-    const last = this.lastSeqOf(held);
-    if (held.size > 0 && seq !== last + 1) this.violations.push(`${roomId}: ${seq} came after ${last}`);
+    const last = this.last.get(roomId);
+    if (last !== undefined && seq !== last + 1) this.violations.push(`${roomId}: ${seq} came after ${last}`);
     held.set(seq, content);
-    this.lastSeqs.set(held, seq);
-  }
-
-  private readonly lastSeqs = new WeakMap<Map<number, string>, number>();
-
-  private lastSeqOf(held: Map<number, string>): number {
-    return this.lastSeqs.get(held) ?? Math.max(0, ...held.keys());
+    this.last.set(roomId, seq);
   }
 }

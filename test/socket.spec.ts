@@ -1,0 +1,194 @@
+import WebSocket from 'ws';
+import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
+import { startNode, type TestNode } from './support/node.js';
+import { createPerson, createRoom, tokenFor, type Person } from './support/people.js';
+import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+
+describe('the socket', () => {
+  let db: TestDatabase;
+  let one: TestNode;
+  let two: TestNode;
+  let ann: Person;
+  let room: string;
+
+  beforeAll(async () => {
+    db = await createTestDatabase();
+    [one, two] = await Promise.all([startNode(db.url), startNode(db.url, { HEARTBEAT_MS: '1000' })]);
+    ann = await createPerson(db.sql);
+    room = await createRoom(db.sql, [ann]);
+  });
+  afterAll(async () => {
+    await Promise.all([one.close(), two.close()]);
+    await db.drop();
+  });
+
+  describe('lets in', () => {
+    it('by a token in the address, by a bearer header, and by a first frame', async () => {
+      const byAddress = await TestClient.connect(one.url, ann.token);
+      expect((await byAddress.frame('hello')).data).toMatchObject({ user_id: ann.id, epoch: expect.any(String), heartbeat_ms: 25_000 });
+      const byHeader = new WebSocket(`${one.url.replace('http', 'ws')}/ws`, { headers: { authorization: `Bearer ${ann.token}` } });
+      const hello = await new Promise<string>((got) => byHeader.once('message', (data) => got((data as Buffer).toString())));
+      expect(JSON.parse(hello)).toMatchObject({ event: 'hello', data: { user_id: ann.id } });
+      byHeader.close();
+      const byFrame = await TestClient.connect(one.url);
+      expect((await byFrame.command('join_room', { room_id: room })).data).toMatchObject({ code: 'unauthenticated' });
+      expect(await byFrame.command('auth', { token: ann.token })).toMatchObject({ event: 'hello', data: { user_id: ann.id } });
+      expect((await byFrame.join(room)).event).toBe('joined_room');
+      await Promise.all([byAddress.close(), byFrame.close()]);
+    });
+
+    it('nobody with a bad token: the handshake is refused with 401', async () => {
+      for (const token of ['nonsense', '', tokenFor(ann, -10), `${ann.token}x`]) await expect(TestClient.connect(one.url, token)).rejects.toThrow('refused with 401');
+    });
+
+    it('nobody at another path', async () => {
+      const elsewhere = new WebSocket(`${one.url.replace('http', 'ws')}/elsewhere`);
+      const status = await new Promise((refused) => {
+        elsewhere.once('unexpected-response', (_, response) => refused(response.statusCode));
+        elsewhere.on('error', () => undefined);
+      });
+      expect(status).toBe(404);
+    });
+
+    it('nobody who does not authenticate within 5 s: closed with 4408', async () => {
+      const silent = await TestClient.connect(one.url);
+      expect((await silent.command('auth', { token: 'nonsense' })).data).toMatchObject({ code: 'unauthenticated' });
+      await eventually(() => silent.closed, 'the close');
+      expect(silent.closed?.code).toBe(4408);
+    });
+  });
+
+  describe('answers every bad frame with a typed error, and lives', () => {
+    const roomId = '018f0000-0000-7000-8000-000000000000';
+    const message = (data: object) => JSON.stringify({ event: 'send_message', id: 7, data: { room_id: roomId, content: 'x', ...data } });
+    const cases: [name: string, frame: string | Buffer, code: string][] = [
+      ['not JSON', 'hello', 'invalid_frame'],
+      ['empty', '', 'invalid_frame'],
+      ['a JSON string', '"hello"', 'invalid_frame'],
+      ['an array', '[1]', 'invalid_frame'],
+      ['null', 'null', 'invalid_frame'],
+      ['binary', Buffer.from('{"event":"ping"}'), 'invalid_frame'],
+      ['no event', '{"data":{}}', 'invalid_frame'],
+      ['an event that is no string', '{"event":1}', 'invalid_frame'],
+      ['an unknown event', '{"event":"shout"}', 'unknown_event'],
+      ['an event of Object.prototype', '{"event":"constructor","data":{}}', 'unknown_event'],
+      ['data of the wrong type', '{"event":"join_room","data":[]}', 'invalid_payload'],
+      ['a missing field', '{"event":"join_room","data":{}}', 'invalid_payload'],
+      ['a room that is no UUID', message({ room_id: 'lobby' }), 'invalid_payload'],
+      ['content of the wrong type', message({ content: 5 }), 'invalid_payload'],
+      ['no content', message({ content: '' }), 'invalid_payload'],
+      ['NUL in the content', message({ content: 'a\0b' }), 'invalid_payload'],
+      ['a lone surrogate', `{"event":"send_message","data":{"room_id":"${roomId}","content":"\\ud800"}}`, 'invalid_payload'],
+      ['65,537 characters', message({ content: 'x'.repeat(65_537) }), 'message_too_long'],
+      ['a client_msg_id that is no UUID', message({ client_msg_id: '1' }), 'invalid_payload'],
+      ['a negative last_seen_seq', JSON.stringify({ event: 'join_room', data: { room_id: roomId, last_seen_seq: -1 } }), 'invalid_payload'],
+      ['an id that is an object', '{"event":"ping","id":{}}', 'invalid_payload'],
+      ['a room that does not exist', message({}), 'room_not_found'],
+    ];
+    it.each(cases)('%s', async (_name, frame, code) => {
+      const client = await TestClient.connect(one.url, ann.token);
+      client.raw(frame);
+      const { data } = await client.frame('error');
+      expect(data).toMatchObject({ code, message: expect.stringMatching(/\.$/), temporary: false });
+      expect((await client.command('ping', {})).event).toBe('pong');
+      await client.close();
+    });
+
+    it('names the field, and carries the id of the command', async () => {
+      const client = await TestClient.connect(one.url, ann.token);
+      const answer = await client.command('send_message', { room_id: room, content: 5 });
+      expect(answer.data).toMatchObject({ code: 'invalid_payload', message: 'content: must be string.', fields: [{ field: 'content', message: 'must be string' }] });
+      await client.close();
+    });
+
+    it('but closes a socket that sends nothing else, with 4400, and one whose frame is too big, with 1009', async () => {
+      const [bad, big] = [await TestClient.connect(one.url, ann.token), await TestClient.connect(one.url, ann.token)];
+      for (let n = 0; n < 100; n++) bad.raw('nonsense');
+      await eventually(() => bad.closed, 'the close');
+      expect(bad.closed?.code).toBe(4400);
+      expect(bad.frames.filter(({ event }) => event === 'error')).toHaveLength(100);
+      big.raw('x'.repeat(600_000));
+      await eventually(() => big.closed, 'the close');
+      expect(big.closed?.code).toBe(1009);
+    });
+  });
+
+  it('carries messages of 1 to 65,536 characters of any script whole to the other node', async () => {
+    const [sender, receiver] = [await TestClient.connect(one.url, ann.token), await TestClient.connect(two.url, ann.token)];
+    await receiver.join(room);
+    const contents = ['x', 'é'.repeat(65_536), '漢'.repeat(65_536), '𝒳'.repeat(65_536), '\u0001'.repeat(65_536), '"\\\u2028\n'.repeat(16_384), 'x'.repeat(7_700), 'x'.repeat(8_000)];
+    const seqs = await Promise.all(contents.map((content) => sender.send(room, content)));
+    await receiver.reaches(room, seqs.at(-1) ?? 0);
+    expect(receiver.messages.map(({ content }) => content)).toEqual(contents);
+    expect(receiver.violations).toEqual([]);
+    await Promise.all([sender.close(), receiver.close()]);
+  });
+
+  it('answers a retry with the first seq, and a client_msg_id used for something else with conflict', async () => {
+    const client = await TestClient.connect(one.url, ann.token);
+    const id = '018F0000-0000-7000-8000-0000000000AB';
+    const first = await client.command('send_message', { room_id: room, content: 'once', client_msg_id: id });
+    expect(first.data).toMatchObject({ client_msg_id: id.toLowerCase(), duplicate: false });
+    const elsewhere = await TestClient.connect(two.url, ann.token);
+    const again = await elsewhere.command('send_message', { room_id: room, content: 'once', client_msg_id: id });
+    expect(again.data).toEqual({ ...first.data, duplicate: true });
+    expect((await client.command('send_message', { room_id: room, content: 'twice', client_msg_id: id })).data).toMatchObject({ code: 'conflict' });
+    await Promise.all([client.close(), elsewhere.close()]);
+  });
+
+  it('accepts the commands of one socket in their order, and answers those on one room in that order', async () => {
+    const client = await TestClient.connect(one.url, ann.token);
+    const other = await createRoom(db.sql, [ann]);
+    for (let n = 0; n < 300; n++) {
+      if (n === 150) client.raw(JSON.stringify({ event: 'join_room', id: 'join', data: { room_id: other, last_seen_seq: 0 } }));
+      client.raw(JSON.stringify({ event: 'send_message', id: n, data: { room_id: other, content: String(n) } }));
+    }
+    await client.reaches(other, 300);
+    expect(client.contents(other)).toEqual(Array.from({ length: 300 }, (_, n) => String(n)));
+    const acks = client.frames.filter(({ event }) => event === 'message_ack');
+    expect(acks.map(({ id }) => id)).toEqual(Array.from({ length: 300 }, (_, n) => n));
+    expect(acks.map(({ data }) => data['seq'])).toEqual(Array.from({ length: 300 }, (_, n) => n + 1));
+    await client.close();
+  });
+
+  it('stops to read a client that does not wait for its answers, and loses none of its sends', async () => {
+    const client = await TestClient.connect(one.url, ann.token);
+    const other = await createRoom(db.sql, [ann]);
+    await client.join(other, true);
+    for (let n = 0; n < 5_000; n++) client.raw(JSON.stringify({ event: 'send_message', id: n, data: { room_id: other, content: String(n) } }));
+    await client.reaches(other, 5_000, 20_000);
+    expect(client.violations).toEqual([]);
+    expect(client.frames.filter(({ event }) => event === 'message_ack')).toHaveLength(5_000);
+    await client.close();
+  });
+
+  it('closes with 4401 when the token expires, unless it was refreshed in band', async () => {
+    const short = tokenFor(ann, 3);
+    const [left, renewed] = [await TestClient.connect(one.url, short), await TestClient.connect(one.url, short)];
+    expect((await renewed.command('refresh_token', { token: 'nonsense' })).data).toMatchObject({ code: 'unauthenticated' });
+    const stranger = await createPerson(db.sql);
+    expect((await renewed.command('refresh_token', { token: stranger.token })).data).toMatchObject({ code: 'forbidden' });
+    expect((await renewed.command('refresh_token', { token: tokenFor(ann, 600) })).event).toBe('token_refreshed');
+    await eventually(() => left.closed, 'the close');
+    expect(left.closed?.code).toBe(4401);
+    expect((await renewed.command('ping', {})).event).toBe('pong');
+    await renewed.close();
+  });
+
+  it('is cut when its peer is gone without a word', async () => {
+    const gone = await TestClient.connect(two.url, ann.token);
+    gone.socket.pause(); // answers no ping any more
+    await eventually(
+      () => {
+        gone.socket.ping(() => undefined);
+        return gone.socket.readyState !== WebSocket.OPEN || Reflect.get(gone.socket, '_socket')?.readyState !== 'open';
+      },
+      'the cut',
+      8_000,
+    ).catch(() => undefined);
+    gone.socket.resume();
+    await eventually(() => gone.closed, 'the close');
+    expect(gone.closed?.code).toBe(1006);
+  });
+});
