@@ -23,12 +23,9 @@ export class Outbox {
   constructor(
     private readonly socket: Pick<Socket, 'write' | 'writableLength' | 'writable' | 'cork' | 'uncork' | 'on'>,
     private readonly maxBytes: number,
-    onDrained: () => void,
+    private readonly onDrained: () => void,
   ) {
-    socket.on('drain', () => {
-      this.fullSince = undefined;
-      onDrained();
-    });
+    socket.on('drain', () => this.drained());
   }
 
   /** Bytes that the peer has not taken. */
@@ -63,6 +60,13 @@ export class Outbox {
       for (const frame of frames) this.socket.write(frame);
       this.socket.uncork();
     }
+    // What the kernel takes at once, however much, brings no 'drain'.
+    if (this.fullSince !== undefined && this.socket.writableLength === 0) this.drained();
+  }
+
+  private drained(): void {
+    this.fullSince = undefined;
+    this.onDrained();
   }
 
   /** Takes nothing more; what waits is flushed or dropped. */

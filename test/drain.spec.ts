@@ -1,0 +1,60 @@
+import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
+import { startProcessNode } from './support/process-node.js';
+import { createPerson, createRoom, roomLog } from './support/people.js';
+import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+
+describe('a node that is told to stop', () => {
+  let db: TestDatabase;
+  beforeAll(async () => {
+    db = await createTestDatabase();
+  });
+  afterAll(() => db.drop());
+
+  it('sends its clients elsewhere, answers what it accepted, closes with 1012 and exits with 0 within 10 s', async () => {
+    const [stopped, stays] = await Promise.all([startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '1500' }), startProcessNode({ DATABASE_URL: db.url })]);
+    const ann = await createPerson(db.sql);
+    const room = await createRoom(db.sql, [ann]);
+    const clients = await Promise.all(Array.from({ length: 20 }, () => TestClient.connect(stopped.url, ann.token)));
+    await Promise.all(clients.map((client) => client.join(room, true)));
+
+    const acked: string[] = [];
+    let sending = true;
+    const senders = clients.map(async (client, n) => {
+      for (let k = 0; sending && client.socket.readyState === client.socket.OPEN; k++) {
+        // A send that was not accepted before the close is never answered: its client sends it again elsewhere.
+        const content = `${n}:${k}`;
+        await Promise.race([client.send(room, content).then(() => acked.push(content)), eventually(() => client.closed, 'a close', 20_000)]);
+      }
+    });
+    await eventually(() => acked.length > 100, 'the stream to run');
+
+    const at = Date.now();
+    stopped.process.kill('SIGTERM');
+    await eventually(async () => (await fetch(`${stopped.url}/health/ready`)).status === 503, 'the node to be unready', 2_000);
+    await expect(TestClient.connect(stopped.url, ann.token)).rejects.toThrow('refused with 503');
+    await Promise.all(senders);
+    sending = false;
+    expect(await stopped.stop()).toBe(0);
+    expect(Date.now() - at).toBeLessThan(10_000);
+
+    const delays = clients.map((client) => client.frames.find(({ event }) => event === 'reconnect')?.data['after_ms'] as number);
+    expect(Math.max(...delays)).toBeLessThanOrEqual(1_500);
+    expect(new Set(delays).size).toBeGreaterThan(10);
+    expect(new Set(clients.map(({ closed }) => closed?.code))).toEqual(new Set([1012]));
+
+    const log = await roomLog(db.sql, room);
+    expect(log.contiguous).toBe(true);
+    expect(acked.filter((content) => log.contents.filter((stored) => stored === content).length !== 1)).toEqual([]);
+    // On any other node each goes on where it was.
+    for (const client of clients) {
+      const back = await TestClient.connect(stays.url, ann.token, client);
+      await back.join(room, true);
+      await back.reaches(room, log.lastSeq);
+      expect([...client.violations, ...back.violations]).toEqual([]);
+      expect(back.contents(room)).toEqual(log.contents);
+      await back.close();
+    }
+    expect(await stays.stop()).toBe(0);
+  }, 60_000);
+});

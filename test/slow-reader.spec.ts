@@ -1,0 +1,79 @@
+import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
+import { startNode, type TestNode } from './support/node.js';
+import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
+import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { RealtimeGateway } from '../src/realtime/realtime.gateway.js';
+
+const budgetBytes = 262_144;
+
+describe('a client that reads too slowly', () => {
+  let db: TestDatabase;
+  let node: TestNode;
+  let ann: Person;
+
+  beforeAll(async () => {
+    db = await createTestDatabase();
+    node = await startNode(db.url, { SOCKET_BUFFER_BYTES: String(budgetBytes), SLOW_SOCKET_TIMEOUT_MS: '3000' });
+    ann = await createPerson(db.sql);
+  });
+  afterAll(async () => {
+    await node.close();
+    await db.drop();
+  });
+
+  /** More than the kernel's buffers hold, so that the node's own must stop. */
+  const flood = async (room: string, from: number) => {
+    for (let n = 0; n < 20; n++) {
+      await db.sql.query("INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, repeat('x', 60000) || n FROM generate_series($3::int, $3::int + 19) AS n", [room, ann.id, from + n * 20]);
+    }
+  };
+  const waitingBytes = () => {
+    const connections = [...(Reflect.get(node.app.get(RealtimeGateway), 'connections') as Set<{ outbox: { waitingBytes: number } }>)];
+    return Math.max(...connections.map(({ outbox }) => outbox.waitingBytes));
+  };
+
+  it('costs the node no more than its budget, is caught up when it reads again, and others do not notice', async () => {
+    const room = await createRoom(db.sql, [ann]);
+    const [slow, quick] = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, ann.token)];
+    await Promise.all([slow.join(room, true), quick.join(room, true)]);
+    slow.socket.pause();
+    let worst = 0;
+    const watching = setInterval(() => (worst = Math.max(worst, waitingBytes())), 5);
+    await flood(room, 0);
+    const { lastSeq } = await roomLog(db.sql, room);
+    await quick.reaches(room, lastSeq);
+    clearInterval(watching);
+    expect(quick.violations).toEqual([]);
+    expect(slow.lastSeq(room)).toBeLessThan(lastSeq);
+    // One frame may go over it, for it was let in while there was room.
+    expect(worst).toBeGreaterThan(budgetBytes / 2);
+    expect(worst).toBeLessThan(budgetBytes + 1_500_000);
+
+    slow.socket.resume();
+    await slow.reaches(room, lastSeq);
+    await slow.send(room, 'back again');
+    await slow.reaches(room, lastSeq + 1);
+    expect(slow.violations).toEqual([]);
+    expect(slow.closed).toBeUndefined();
+    await Promise.all([slow.close(), quick.close()]);
+  }, 60_000);
+
+  it('is closed with 4409 when it does not catch up in time, and misses nothing when it resumes', async () => {
+    const room = await createRoom(db.sql, [ann]);
+    const slow = await TestClient.connect(node.url, ann.token);
+    await slow.join(room, true);
+    slow.socket.pause();
+    await flood(room, 0);
+    await eventually(() => node.app.get(RealtimeGateway).connectionCount === 0, 'the node to be rid of it');
+    slow.socket.resume();
+    await eventually(() => slow.closed, 'the close');
+    const { lastSeq } = await roomLog(db.sql, room);
+    const back = await TestClient.connect(node.url, ann.token, slow);
+    await back.join(room, true);
+    await back.reaches(room, lastSeq);
+    expect([...slow.violations, ...back.violations]).toEqual([]);
+    expect(back.rooms.get(room)?.size).toBe(lastSeq);
+    await back.close();
+  }, 60_000);
+});
