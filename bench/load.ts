@@ -1,0 +1,189 @@
+/**
+ * The load generator: a process of its own, started by bench.ts, that has all sockets of a run. One process, so that senders and receivers have one
+ * clock; and a lean one, because it shares the cores with the nodes.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import * as hdr from 'hdr-histogram-js';
+import type { FromLoad, LoadResult, Percentiles, Plan, ToLoad } from './plan.js';
+import { Receiver, type Receipts } from './receiver.js';
+import { RoomFrames } from './room-frames.js';
+import { Sender, type Answers } from './sender.js';
+
+const connectingAtOnce = 20;
+const progressMs = 500;
+/** How long what was sent may take to be answered, and what was stored to be received. */
+const settleDeadlineMs = 30_000;
+const pollMs = 5;
+
+const microseconds = (): number => performance.now() * 1_000;
+const say = (message: FromLoad): void => void process.send?.(message);
+
+const heads = new Promise<Readonly<Record<string, number>>>((known) => {
+  process.on('message', (message: ToLoad) => {
+    if (message.kind === 'heads') known(message.heads);
+    else void run(message.plan);
+  });
+});
+
+async function run(plan: Plan): Promise<void> {
+  const counts: Record<string, number> = {};
+  const refusals: Record<string, number> = {};
+  const delivery = histogram();
+  const ack = histogram();
+  const late = histogram();
+  let measuring = false;
+
+  const receipts: Receipts = {
+    deliveries: 0,
+    doubled: 0,
+    reordered: 0,
+    delivered(sampledSends) {
+      if (!measuring || sampledSends.length === 0) return;
+      const now = microseconds();
+      for (const sentAt of sampledSends) delivery.recordValue(whole(now - sentAt));
+    },
+    unexpected: (what) => count(counts, what),
+  };
+  const answers: Answers = {
+    acked: 0,
+    outOfOrder: 0,
+    ackedAfter: (us) => void (measuring && ack.recordValue(whole(us))),
+    refused: (code) => count(refusals, code),
+    unexpected: (what) => count(counts, what),
+    now: microseconds,
+  };
+
+  const { scenario } = plan;
+  const framesOfRoom = new Map<string, RoomFrames>();
+  const receivers = await inTurn(plan.receivers, (person) => {
+    const frames = framesOfRoom.get(person.roomId) ?? new RoomFrames(person.roomId, scenario.sampleEvery);
+    framesOfRoom.set(person.roomId, frames);
+    return new Receiver(person, frames, receipts);
+  });
+  const unanswered = scenario.offer.kind === 'closed' ? scenario.offer.unansweredPerSender : 0;
+  const options = { contentChars: plan.contentChars, clientMsgIds: scenario.clientMsgIds, unanswered };
+  const senders = await inTurn(plan.senders, (person) => new Sender(person, options, answers));
+  say({ kind: 'connected' });
+
+  const progress = setInterval(() => say({ kind: 'progress', acked: answers.acked, deliveries: receipts.deliveries }), progressMs);
+  const offering = new AbortController();
+  if (scenario.offer.kind === 'closed') for (const sender of senders) sender.start();
+  else
+    void sendOnSchedule(
+      senders,
+      scenario.offer.messagesPerSecond,
+      offering.signal,
+      (us) => void (measuring && late.recordValue(whole(us))),
+    );
+
+  await delay(plan.warmUpMs);
+  measuring = true;
+  const from = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
+  say({ kind: 'measuring' });
+  await delay(plan.measureMs);
+  const to = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
+  measuring = false;
+  say({ kind: 'measured' });
+
+  offering.abort();
+  for (const sender of senders) sender.stop();
+  await until(() => senders.every((sender) => sender.unanswered === 0));
+  const notAnswered = senders.reduce((sum, sender) => sum + sender.unanswered, 0);
+  if (notAnswered > 0) counts['a send without an answer'] = notAnswered;
+  const ackedByRoom: Record<string, number> = {};
+  for (const sender of senders) ackedByRoom[sender.roomId] = (ackedByRoom[sender.roomId] ?? 0) + sender.acked;
+  say({ kind: 'settled', ackedByRoom, errors: refusals });
+
+  const headOfRoom = await heads;
+  const lost = () => receivers.reduce((sum, receiver) => sum + receiver.lost(headOfRoom[receiver.roomId] ?? 0), 0);
+  await until(() => lost() === 0);
+  clearInterval(progress);
+  const seconds = (to.at - from.at) / 1_000;
+  const rooms = [...framesOfRoom.values()];
+  const result: LoadResult = {
+    seconds,
+    acked: to.acked - from.acked,
+    deliveries: to.deliveries - from.deliveries,
+    deliveryMs: percentiles(delivery),
+    ackMs: percentiles(ack),
+    lateMs: percentiles(late),
+    lost: lost(),
+    doubled: receipts.doubled,
+    reordered: receipts.reordered,
+    acksOutOfOrder: answers.outOfOrder,
+    unexpected: counts,
+    framesRead: rooms.reduce((sum, { read }) => sum + read, 0),
+    framesCompared: rooms.reduce((sum, { compared }) => sum + compared, 0),
+    settleMs: performance.now() - to.at,
+  };
+  for (const client of [...receivers, ...senders]) client.end();
+  say({ kind: 'done', result });
+  process.disconnect();
+}
+
+/**
+ * Open loop: the moments at which messages are due are fixed beforehand (a Poisson process, the same in each run), and a message's latency counts
+ * from there: when something stalls, what comes late because of it shows as late.
+ */
+async function sendOnSchedule(
+  senders: readonly Sender[],
+  perSecond: number,
+  stop: AbortSignal,
+  wasLate: (us: number) => void,
+): Promise<void> {
+  const random = repeatableRandom(20_260_101);
+  let dueAt = microseconds();
+  for (let n = 0; !stop.aborted; n++) {
+    dueAt += (-Math.log(1 - random()) / perSecond) * 1_000_000;
+    const waitMs = (dueAt - microseconds()) / 1_000;
+    if (waitMs > 0) await delay(waitMs);
+    if (stop.aborted) return;
+    wasLate(microseconds() - dueAt);
+    senders[n % senders.length]?.send(1, dueAt);
+  }
+}
+
+/** Opens clients, some at once. */
+async function inTurn<Given, Client extends { ready(): Promise<void> }>(
+  all: readonly Given[],
+  open: (given: Given) => Client,
+): Promise<Client[]> {
+  const clients: Client[] = [];
+  for (let n = 0; n < all.length; n += connectingAtOnce) {
+    const opened = all.slice(n, n + connectingAtOnce).map(open);
+    await Promise.all(opened.map((client) => client.ready()));
+    clients.push(...opened);
+  }
+  return clients;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + settleDeadlineMs;
+  while (!condition() && performance.now() < deadline) await delay(pollMs);
+}
+
+function histogram(): hdr.Histogram {
+  return hdr.build({ lowestDiscernibleValue: 1, highestTrackableValue: 3_600_000_000, numberOfSignificantValueDigits: 3 });
+}
+
+function percentiles(of: hdr.Histogram): Percentiles {
+  const ms = (percentile: number) => of.getValueAtPercentile(percentile) / 1_000;
+  return { p50: ms(50), p95: ms(95), p99: ms(99), max: of.maxValue / 1_000, count: of.totalCount };
+}
+
+const whole = (us: number): number => Math.max(0, Math.round(us));
+
+function count(counts: Record<string, number>, what: string): void {
+  counts[what] = (counts[what] ?? 0) + 1;
+}
+
+/** Numbers from 0 to 1, the same for the same seed (mulberry32, public domain). */
+function repeatableRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}

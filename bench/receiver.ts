@@ -1,0 +1,81 @@
+import type { RoomFrames } from './room-frames.js';
+import { LeanSocket, textFrame, type FrameHandler } from './lean-socket.js';
+import type { Person } from './plan.js';
+
+/** What the receivers of a run have in common. */
+export interface Receipts {
+  deliveries: number;
+  doubled: number;
+  reordered: number;
+  /** µs of the generator's clock. */
+  delivered(sampledSends: readonly number[]): void;
+  unexpected(what: string): void;
+}
+
+/** Follows one room and checks that every seq comes once, in order, from its join on. */
+export class Receiver implements FrameHandler {
+  readonly roomId: string;
+  private readonly socket: LeanSocket;
+  private joined = false;
+  private cursor = 0;
+  private readonly missing = new Set<number>();
+  private ending = false;
+  private onJoined: () => void = () => undefined;
+
+  constructor(
+    { nodeUrl, token, roomId }: Person,
+    private readonly frames: RoomFrames,
+    private readonly receipts: Receipts,
+  ) {
+    this.roomId = roomId;
+    const join = textFrame(JSON.stringify({ event: 'join_room', data: { room_id: roomId } }));
+    this.socket = new LeanSocket(new URL(nodeUrl), token, this, () => this.socket.write(join));
+  }
+
+  ready(): Promise<void> {
+    return this.joined ? Promise.resolve() : new Promise((joined) => (this.onJoined = joined));
+  }
+
+  /** What did not come although the room has it. */
+  lost(head: number): number {
+    return this.missing.size + Math.max(0, head - this.cursor);
+  }
+
+  frame(bytes: Buffer, start: number, end: number): void {
+    if (!this.joined) return this.answered(bytes.toString('latin1', start, end));
+    const { first, last, messages, sampledSends, fault } = this.frames.of(bytes, start, end);
+    if (fault !== undefined) return this.receipts.unexpected(fault);
+    if (first === 0) return;
+    if (first === this.cursor + 1) this.cursor = last;
+    else this.outOfOrder(first, last);
+    this.receipts.deliveries += messages;
+    this.receipts.delivered(sampledSends);
+  }
+
+  closed(code: number): void {
+    if (!this.ending) this.receipts.unexpected(`a receiver was closed with ${code}`);
+  }
+
+  end(): void {
+    this.ending = true;
+    this.socket.end();
+  }
+
+  private answered(text: string): void {
+    const { event, data } = JSON.parse(text) as { event: string; data: { last_seq?: number } };
+    if (event === 'hello') return;
+    if (event !== 'joined_room' || data.last_seq === undefined) return this.receipts.unexpected(event);
+    this.joined = true;
+    this.cursor = data.last_seq;
+    this.onJoined();
+  }
+
+  private outOfOrder(first: number, last: number): void {
+    for (let seq = this.cursor + 1; seq < first; seq++) this.missing.add(seq);
+    for (let seq = first; seq <= last; seq++) {
+      if (seq > this.cursor) this.cursor = seq;
+      else if (this.missing.delete(seq)) this.receipts.reordered++;
+      else this.receipts.doubled++;
+    }
+  }
+}

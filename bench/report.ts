@@ -1,0 +1,84 @@
+import type { LoadResult } from './plan.js';
+import type { Scenario } from './scenarios.js';
+
+export interface Report {
+  readonly scenario: Scenario;
+  readonly result: LoadResult;
+  /** Sends that were answered with an error, by its code. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** What the tables say that can't be. */
+  readonly problems: readonly string[];
+  readonly processes: readonly { readonly name: string; readonly residentMiB: number; readonly cpuPercent: number }[];
+}
+
+export interface Machine {
+  readonly cores: number;
+  readonly model: string;
+  readonly node: string;
+  readonly bareRowsPerSecond: number;
+}
+
+export const machineLine = ({ cores, model, node, bareRowsPerSecond }: Machine): string =>
+  `${cores} cores (${model.trim()}), Node ${node}; bare multi-row INSERT: ${thousands(bareRowsPerSecond)} rows/s`;
+
+export function table(reports: readonly Report[]): string {
+  const head = [
+    'scenario',
+    'messages/s',
+    'deliveries/s',
+    'p50 ms',
+    'p95 ms',
+    'p99 ms',
+    'max ms',
+    'ack p50',
+    'ack p99',
+    'lost',
+    'doubled',
+    'reordered',
+  ];
+  const rows = reports.map(({ scenario, result }) => [
+    scenario.name,
+    thousands(result.acked / result.seconds),
+    thousands(result.deliveries / result.seconds),
+    ...[result.deliveryMs.p50, result.deliveryMs.p95, result.deliveryMs.p99, result.deliveryMs.max, result.ackMs.p50, result.ackMs.p99].map(
+      (ms) => ms.toFixed(1),
+    ),
+    String(result.lost),
+    String(result.doubled),
+    String(result.reordered + result.acksOutOfOrder),
+  ]);
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  ');
+  const notes = reports.map(({ scenario, processes }) => {
+    const used = processes.map(({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB} MiB ${cpuPercent}% CPU`);
+    return `${scenario.name.padStart(2)}: ${scenario.title}\n    ${used.join(', ')}\n    ${goals({ scenario, result: reports.find((report) => report.scenario === scenario)?.result })}`;
+  });
+  return `${[line(head), ...rows.map(line)].join('\n')}\n\n${notes.join('\n')}`;
+}
+
+function goals({ scenario, result }: { scenario: Scenario; result: LoadResult | undefined }): string {
+  if (result === undefined) return '';
+  const { messagesPerSecond, deliveriesPerSecond, p50Ms, p99Ms } = scenario.goal;
+  const said: string[] = [];
+  const judge = (text: string, reached: boolean) => said.push(`${text} ${reached ? 'reached' : 'MISSED'}`);
+  if (messagesPerSecond !== undefined)
+    judge(`${thousands(messagesPerSecond)} messages/s`, result.acked / result.seconds >= messagesPerSecond);
+  if (deliveriesPerSecond !== undefined)
+    judge(`${thousands(deliveriesPerSecond)} deliveries/s`, result.deliveries / result.seconds >= deliveriesPerSecond);
+  if (p50Ms !== undefined) judge(`p50 of ${p50Ms} ms`, result.deliveryMs.p50 <= p50Ms);
+  if (p99Ms !== undefined) judge(`p99 of ${p99Ms} ms`, result.deliveryMs.p99 <= p99Ms);
+  return `goals: ${said.join(', ')}`;
+}
+
+/** What must not be, in words. That a goal of speed was missed is no failure. */
+export function failures({ scenario, result, refused, problems }: Report): string[] {
+  const { lost, doubled, reordered, acksOutOfOrder, unexpected } = result;
+  const counts: Record<string, number> = { lost, doubled, reordered, 'acks out of order': acksOutOfOrder, ...unexpected };
+  for (const [code, count] of Object.entries(refused)) counts[`sends refused with ${code}`] = count;
+  const wrong = Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .map(([what, count]) => `${what}: ${count}`);
+  return [...wrong, ...problems].map((what) => `scenario ${scenario.name}: ${what}`);
+}
+
+const thousands = (value: number): string => Math.round(value).toLocaleString('en');

@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto';
+import { LeanSocket, textFrame, type FrameHandler } from './lean-socket.js';
+import type { Person } from './plan.js';
+
+/** What the senders of a run have in common. */
+export interface Answers {
+  acked: number;
+  outOfOrder: number;
+  ackedAfter(microseconds: number): void;
+  refused(code: string): void;
+  unexpected(what: string): void;
+  /** µs of the generator's clock. */
+  now(): number;
+}
+
+export interface SenderOptions {
+  readonly contentChars: number;
+  readonly clientMsgIds: boolean;
+  /** Sends that it keeps unanswered by itself; 0 where it is told when to send. */
+  readonly unanswered: number;
+}
+
+const ackStart = '{"event":"message_ack","id":';
+const helloStart = '{"event":"hello"';
+/** More than a node allows one socket to have unanswered. */
+const inFlightMax = 512;
+
+/** Sends to one room. Its commands have ids, so that each is answered; the answers must come in the order of the sends. */
+export class Sender implements FrameHandler {
+  readonly roomId: string;
+  acked = 0;
+  private readonly socket: LeanSocket;
+  private readonly sentAt = new Float64Array(inFlightMax);
+  private readonly filler: string;
+  private sent = 0;
+  private lastSeq = 0;
+  private open = false;
+  private sending = false;
+  private owed = 0;
+  private ending = false;
+  private onReady: () => void = () => undefined;
+
+  constructor(
+    { nodeUrl, token, roomId }: Person,
+    private readonly options: SenderOptions,
+    private readonly answers: Answers,
+  ) {
+    this.roomId = roomId;
+    this.filler = ' This is what people say to each other in a room. '.repeat(Math.ceil(options.contentChars / 50));
+    this.socket = new LeanSocket(new URL(nodeUrl), token, this, () => undefined);
+  }
+
+  ready(): Promise<void> {
+    return this.open ? Promise.resolve() : new Promise((ready) => (this.onReady = ready));
+  }
+
+  get unanswered(): number {
+    return this.sent - this.lastAnswered;
+  }
+
+  private lastAnswered = 0;
+
+  /** Closed loop: begins, and keeps its sends unanswered until `stop`. */
+  start(): void {
+    this.sending = true;
+    this.send(this.options.unanswered);
+  }
+
+  stop(): void {
+    this.sending = false;
+  }
+
+  /** @param dueAt when the sends were due, in µs; now where it is left out */
+  send(count: number, dueAt = this.answers.now()): void {
+    let frames = '';
+    for (let n = 0; n < count; n++) {
+      const id = ++this.sent;
+      this.sentAt[id % inFlightMax] = dueAt;
+      const content = `${Math.round(dueAt)}${this.filler}`.slice(0, this.options.contentChars);
+      const key = this.options.clientMsgIds ? `,"client_msg_id":"${randomUUID()}"` : '';
+      frames += textFrame(`{"event":"send_message","id":${id},"data":{"room_id":"${this.roomId}","content":"${content}"${key}}}`);
+    }
+    this.socket.write(frames);
+  }
+
+  frame(bytes: Buffer, start: number, end: number): void {
+    const text = bytes.toString('latin1', start, end);
+    if (text.startsWith(ackStart)) this.answered(text);
+    else if (text.startsWith('{"event":"error"')) this.refused(text);
+    else if (text.startsWith(helloStart)) {
+      this.open = true;
+      this.onReady();
+    } else this.answers.unexpected(text.slice(0, 40));
+  }
+
+  closed(code: number): void {
+    if (!this.ending) this.answers.unexpected(`a sender was closed with ${code}`);
+  }
+
+  end(): void {
+    this.ending = true;
+    this.socket.end();
+  }
+
+  private answered(text: string): void {
+    const id = Number.parseInt(text.slice(ackStart.length, ackStart.length + 16), 10);
+    const seq = Number.parseInt(text.slice(text.indexOf('"seq":') + 6), 10);
+    if (id !== this.lastAnswered + 1 || seq <= this.lastSeq) this.answers.outOfOrder++;
+    this.lastSeq = seq;
+    this.acked++;
+    this.answers.acked++;
+    this.answers.ackedAfter(this.answers.now() - (this.sentAt[id % inFlightMax] ?? 0));
+    this.settled(id);
+  }
+
+  private refused(text: string): void {
+    const { id = 0, data } = JSON.parse(text) as { id?: number; data: { code: string } };
+    this.answers.refused(data.code);
+    this.settled(id);
+  }
+
+  private settled(id: number): void {
+    this.lastAnswered = id;
+    if (!this.sending || this.options.unanswered === 0) return;
+    // One write for all the answers that one read brought.
+    if (this.owed++ > 0) return;
+    queueMicrotask(() => {
+      const count = this.owed;
+      this.owed = 0;
+      if (this.sending) this.send(count);
+    });
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * People and rooms, made in the database: hundreds of registrations would be hundreds of password hashes. Joins go through the database's own
+ * function, so that they have their seqs; tokens are signed with the nodes' key.
+ */
+import { createHmac, randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { v7 as uuidv7 } from 'uuid';
+import type { Person } from './plan.js';
+import type { Scenario } from './scenarios.js';
+
+const tokenLifeS = 86_400;
+const buckets = 16;
+
+export interface Crowd {
+  readonly roomIds: readonly string[];
+  readonly senders: readonly Person[];
+  readonly receivers: readonly Person[];
+}
+
+/** @param nodeUrls the people of each room are spread over the nodes in turn */
+export async function makeCrowd(
+  db: pg.Client,
+  { rooms, senders, receivers }: Scenario,
+  nodeUrls: readonly string[],
+  secret: string,
+): Promise<Crowd> {
+  // Each bucket in turn, so that all runs share the writer's lanes out in the same way.
+  const roomIds = Array.from({ length: rooms }, (_, n) => uuidv7().slice(0, -1) + (n % buckets).toString(16));
+  const crowd = (count: number) =>
+    Array.from({ length: count }, (_, n) => ({
+      userId: uuidv7(),
+      sessionId: uuidv7(),
+      username: `bench-${randomUUID().slice(0, 13)}`,
+      place: n,
+    }));
+  const sending = crowd(senders);
+  const receiving = crowd(receivers);
+  const everybody = [...sending, ...receiving];
+  const roomOf = (place: number) => roomIds[place % rooms] ?? '';
+
+  const owner = everybody[0]?.userId;
+  await db.query('BEGIN');
+  await db.query(
+    `INSERT INTO users (id, username, username_key, email, email_key, password_hash)
+     SELECT id, name, name, name || '@bench.test', name || '@bench.test', 'none' FROM unnest($1::uuid[], $2::text[]) AS u (id, name)`,
+    [everybody.map(({ userId }) => userId), everybody.map(({ username }) => username)],
+  );
+  await db.query(
+    `INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at)
+     SELECT id, user_id, sha256(uuid_send(id)), now() + interval '1 day' FROM unnest($1::uuid[], $2::uuid[]) AS s (id, user_id)`,
+    [everybody.map(({ sessionId }) => sessionId), everybody.map(({ userId }) => userId)],
+  );
+  await db.query(
+    `INSERT INTO rooms (bucket, id, name, created_by) SELECT room_bucket(id), id, 'bench ' || id, $2 FROM unnest($1::uuid[]) AS r (id)`,
+    [roomIds, owner],
+  );
+  await db.query(
+    'SELECT join_room(room_id, user_id, username) FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS j (room_id, user_id, username)',
+    [everybody.map(({ place }) => roomOf(place)), everybody.map(({ userId }) => userId), everybody.map(({ username }) => username)],
+  );
+  await db.query('COMMIT');
+
+  const person = ({ userId, sessionId, username, place }: (typeof everybody)[number]): Person => ({
+    token: sign({ sub: userId, name: username, sid: sessionId }, secret),
+    roomId: roomOf(place),
+    nodeUrl: nodeUrls[Math.floor(place / rooms) % nodeUrls.length] ?? '',
+  });
+  return { roomIds, senders: sending.map(person), receivers: receiving.map(person) };
+}
+
+/** An access token as the nodes sign theirs: JWT, HS256 (RFC 7519). */
+function sign(claims: Readonly<Record<string, string>>, secret: string): string {
+  const now = Math.floor(Date.now() / 1_000);
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ ...claims, iat: now, exp: now + tokenLifeS })}`;
+  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+}
+
+export interface Stored {
+  readonly heads: Record<string, number>;
+  readonly messages: Record<string, number>;
+  /** What the tables say that can't be, in words. */
+  readonly problems: readonly string[];
+}
+
+/** What the tables have of the rooms: each seq from 1 to last_seq must be there once. */
+export async function readStored(db: pg.Client, roomIds: readonly string[]): Promise<Stored> {
+  const { rows } = await db.query<{ id: string; head: string; messages: string; events: string; highest: string }>(
+    `SELECT r.id, r.last_seq AS head, m.n AS messages, e.n AS events, greatest(m.highest, e.highest) AS highest
+     FROM rooms AS r,
+       LATERAL (SELECT count(*) AS n, max(seq) AS highest FROM messages WHERE bucket = r.bucket AND room_id = r.id) AS m,
+       LATERAL (SELECT count(*) AS n, max(seq) AS highest FROM room_events WHERE bucket = r.bucket AND room_id = r.id) AS e
+     WHERE r.id = ANY ($1::uuid[])`,
+    [roomIds],
+  );
+  const heads: Record<string, number> = {};
+  const messages: Record<string, number> = {};
+  const problems: string[] = [];
+  for (const row of rows) {
+    heads[row.id] = Number(row.head);
+    messages[row.id] = Number(row.messages);
+    if (row.head !== row.highest) problems.push(`room ${row.id}: last_seq is ${row.head}, the highest seq ${row.highest}`);
+    if (Number(row.messages) + Number(row.events) !== Number(row.head)) {
+      problems.push(`room ${row.id}: ${row.messages} messages and ${row.events} events do not make ${row.head} seqs`);
+    }
+  }
+  return { heads, messages, problems };
+}
+
+/**
+ * The machine's measure, to set other figures against: bare multi-row INSERTs of such rows, 500 in a transaction, on two connections; no seq, no
+ * trigger, no NOTIFY.
+ * @returns rows a second
+ */
+export async function bareInserts(databaseUrl: string, ms: number): Promise<number> {
+  const clients = [0, 1].map(() => new pg.Client({ connectionString: databaseUrl }));
+  const [first] = clients;
+  try {
+    await Promise.all(clients.map((client) => client.connect()));
+    await first?.query('CREATE TABLE bench_bare (LIKE messages INCLUDING DEFAULTS, PRIMARY KEY (bucket, room_id, seq))');
+    const started = performance.now();
+    const insert = async (client: pg.Client): Promise<number> => {
+      const roomId = uuidv7();
+      let rows = 0;
+      for (; performance.now() - started < ms; rows += 500) {
+        await client.query({
+          name: 'bare',
+          text: `INSERT INTO bench_bare (bucket, room_id, seq, user_id, username, content)
+                 SELECT 0, $1::uuid, $2::bigint + n, $1::uuid, 'somebody', content FROM unnest($3::text[]) WITH ORDINALITY AS c (content, n)`,
+          values: [roomId, rows, Array.from({ length: 500 }, (_, n) => `${n} This is what people say to each other in a room.`)],
+        });
+      }
+      return rows;
+    };
+    const counts = await Promise.all(clients.map(insert));
+    return counts.reduce((sum, rows) => sum + rows, 0) / ((performance.now() - started) / 1_000);
+  } finally {
+    await first?.query('DROP TABLE IF EXISTS bench_bare');
+    await Promise.all(clients.map((client) => client.end()));
+  }
+}
