@@ -3,14 +3,12 @@
  * goes out as `internal` with nothing but the request's id, which finds it in the log.
  */
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { ClientError, errorCodes, type ErrorCode, type FieldError } from '../protocol/errors.js';
 
-export const problemType = 'application/problem+json';
-
 /** RFC 9457, section 3.1, and our extensions. */
-export interface Problem {
+interface Problem {
   /** A name for the code that is never dereferenced. */
   type: string;
   /** The same for every problem of this code. */
@@ -32,35 +30,60 @@ export class ProblemFilter implements ExceptionFilter {
     const http = host.switchToHttp();
     const request = http.getRequest<FastifyRequest>();
     const reply = http.getResponse<FastifyReply>();
-    const { error, status } = toAnswer(exception);
-    if (error.code === 'internal') {
-      this.log.error({ err: exception, request_id: request.id, method: request.method, route: request.routeOptions.url }, 'a request failed by a bug');
-    } else if (error.code === 'unavailable') {
-      this.log.warn({ err: error.cause, request_id: request.id }, 'a request failed because the database was not there');
+    const answer = answerTo(exception, request.id);
+    if (answer.code === 'internal') {
+      const place = { request_id: request.id, method: request.method, route: request.routeOptions.url };
+      this.log.error({ err: exception, ...place }, 'a request failed by a bug');
+    } else if (answer.code === 'unavailable' && exception instanceof Error) {
+      this.log.warn({ err: exception.cause, request_id: request.id }, 'a request failed because the database was not there');
     }
-    if (reply.sent) return;
-
-    // A URL that can't be decoded is refused before any hook runs: the header is set here too.
-    reply.header('x-request-id', request.id);
-    if (status === 401) reply.header('www-authenticate', 'Bearer'); // RFC 9110, section 11.6.1
-    const { retryAfterMs } = error.details;
-    if (retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(retryAfterMs / 1_000));
-    void reply.status(status).type(problemType).send(JSON.stringify(problem(error, status, request.id)));
+    if (!reply.sent) void reply.status(answer.status).headers(answer.headers).send(answer.body);
   }
 }
 
-const problem = (error: ClientError, status: number, requestId: string): Problem => ({
-  type: `urn:trunkline:error:${error.code}`,
-  title: errorCodes[error.code].meaning,
-  status,
-  detail: error.message,
-  code: error.code,
-  request_id: requestId,
-  ...(error.details.fields && { errors: error.details.fields }),
-});
+/** What is needed of Node's response to write an answer without Fastify. */
+interface RawReply {
+  readonly raw: {
+    writeHead(status: number, headers: Record<string, string>): unknown;
+    end(body: string): unknown;
+  };
+}
+
+/** For what is refused before Nest sees it, and so before any hook or filter: an address that can't be decoded, or is too long. */
+export function refuseAddress(refusal: FastifyError, { id }: { readonly id: string }, { raw }: RawReply): void {
+  const { status, headers, body } = answerTo(new HttpException(refusal.message, refusal.statusCode ?? 400), id);
+  raw.writeHead(status, headers);
+  raw.end(body);
+}
+
+interface ProblemAnswer {
+  code: ErrorCode;
+  status: number;
+  headers: Record<string, string>;
+  /** A `Problem` as JSON. */
+  body: string;
+}
+
+function answerTo(exception: unknown, requestId: string): ProblemAnswer {
+  const { error, status } = judge(exception);
+  const { retryAfterMs, fields } = error.details;
+  const headers: Record<string, string> = { 'content-type': 'application/problem+json', 'x-request-id': requestId };
+  if (status === 401) headers['www-authenticate'] = 'Bearer'; // RFC 9110, section 11.6.1
+  if (retryAfterMs !== undefined) headers['retry-after'] = String(Math.ceil(retryAfterMs / 1_000));
+  const problem: Problem = {
+    type: `urn:trunkline:error:${error.code}`,
+    title: errorCodes[error.code].meaning,
+    status,
+    detail: error.message,
+    code: error.code,
+    request_id: requestId,
+    ...(fields && { errors: fields }),
+  };
+  return { code: error.code, status, headers, body: JSON.stringify(problem) };
+}
 
 /** What the framework refuses keeps the framework's status: 415 says more than 400. */
-function toAnswer(exception: unknown): { error: ClientError; status: number } {
+function judge(exception: unknown): { error: ClientError; status: number } {
   if (exception instanceof ClientError) return { error: exception, status: errorCodes[exception.code].status };
   const status = exception instanceof HttpException ? exception.getStatus() : 500;
   if (status >= 500) return { error: new ClientError('internal'), status: 500 };

@@ -9,14 +9,15 @@ import type { FastifyBodyParser, FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { limits } from '../protocol/limits.js';
-import { ProblemFilter } from './problem.filter.js';
-import { createValidationPipe } from './validation.js';
+import { ProblemFilter, refuseAddress } from './problem.filter.js';
+import { RestValidationPipe } from './validation.js';
 
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
 export const serverOptions = {
   bodyLimit: limits.frameMaxBytes,
   genReqId: () => uuidv7(),
   requestIdHeader: false,
+  frameworkErrors: refuseAddress,
 } as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
 /** Registers it all with an app that was created with `serverOptions` and without Nest's body parsers. */
@@ -28,7 +29,7 @@ export async function useRest(app: NestFastifyApplication, log: Logger): Promise
   });
   acceptJsonOnly(fastify);
   await app.register(fastifyCookie);
-  app.useGlobalPipes(createValidationPipe());
+  app.useGlobalPipes(new RestValidationPipe());
   app.useGlobalFilters(new ProblemFilter(log));
 }
 

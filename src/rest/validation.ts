@@ -2,15 +2,17 @@
  * Input of REST, checked before a controller sees it. Each rule here gives a phrase that follows the field's name ('must be a UUID'), and
  * accepts nothing that PostgreSQL would refuse later: NUL, lone surrogates, numbers beyond an integer's exactness.
  */
-import { applyDecorators, ValidationPipe } from '@nestjs/common';
+import { applyDecorators, ValidationPipe, type ArgumentMetadata } from '@nestjs/common';
 import { Transform } from 'class-transformer';
-import { isUUID, ValidateBy, type ValidationError } from 'class-validator';
+import { isEmail, isUUID, ValidateBy, type ValidationError } from 'class-validator';
 import { ClientError, type FieldError } from '../protocol/errors.js';
 import { textProblem } from '../protocol/text.js';
 
 /** Enough to mend a form; a body of thousands of unknown fields must not make an answer of the same size. */
 const fieldErrorsMax = 20;
 const fieldNameMaxCharacters = 64;
+const valuesMax = 100;
+const levelsMax = 8;
 
 /** A rule of ours for class-validator: `problem` returns the phrase, or undefined for a good value. */
 const rule = (name: string, problem: (value: unknown) => string | undefined): PropertyDecorator =>
@@ -28,6 +30,14 @@ export const Text = (min: number, max: number, pattern?: { expression: RegExp; a
     return pattern.expression.test(text) && pattern.expression.test(text.normalize('NFKC')) ? undefined : pattern.allowed;
   });
 
+/** Hosts without a dot are accepted: they are fine on an intranet and in tests. */
+export const EmailAddress = (maxCharacters: number): PropertyDecorator =>
+  rule('emailAddress', (value) => {
+    const problem = textProblem(value, 1, maxCharacters);
+    if (problem !== undefined) return problem; // isEmail throws on a lone surrogate
+    return isEmail(value, { require_tld: false }) ? undefined : 'must be an email address';
+  });
+
 /** A UUID of any version; comes out in lower case. */
 export const Uuid = (): PropertyDecorator =>
   applyDecorators(
@@ -40,7 +50,9 @@ export const WholeNumber = (min: number, max: number): PropertyDecorator =>
   applyDecorators(
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? numberFrom(value) : value)),
     rule('wholeNumber', (value) =>
-      Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max ? undefined : `must be a whole number from ${min} to ${max}`,
+      Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max
+        ? undefined
+        : `must be a whole number from ${min} to ${max}`,
     ),
   );
 
@@ -54,8 +66,33 @@ function numberFrom(text: string): number | undefined {
 }
 
 /** The pipe of every REST route: unknown fields are refused, all bad fields are named at once. */
-export const createValidationPipe = (): ValidationPipe =>
-  new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true, transform: true, exceptionFactory: invalidPayload });
+export class RestValidationPipe extends ValidationPipe {
+  constructor() {
+    super({ whitelist: true, forbidNonWhitelisted: true, transform: true, exceptionFactory: invalidPayload });
+  }
+
+  override transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
+    if (isTooMuch(value))
+      throw new ClientError('invalid_payload', `There are more than ${valuesMax} fields, or ${levelsMax} levels of them.`);
+    return super.transform(value, metadata);
+  }
+}
+
+/**
+ * What we ask for has a few fields on one level. Validation takes 20 µs a field and walks the levels on the stack: an unbounded body would
+ * hold up every socket of the node for half a second, or overflow the stack.
+ */
+function isTooMuch(value: unknown): boolean {
+  let values = [value];
+  let count = 0;
+  for (let level = 0; level <= levelsMax; level++) {
+    values = values.flatMap((outer) => (typeof outer === 'object' && outer !== null ? Object.values(outer) : []));
+    if (values.length === 0) return false;
+    count += values.length;
+    if (count > valuesMax) return true;
+  }
+  return true;
+}
 
 function invalidPayload(errors: readonly ValidationError[]): ClientError {
   const fields = errors.slice(0, fieldErrorsMax).map(fieldError);
@@ -63,7 +100,7 @@ function invalidPayload(errors: readonly ValidationError[]): ClientError {
 }
 
 function fieldError({ property, value, constraints = {} }: ValidationError): FieldError {
-  const field = Array.from(property.toWellFormed()).slice(0, fieldNameMaxCharacters).join('');
+  const field = property.slice(0, fieldNameMaxCharacters).toWellFormed();
   if ('whitelistValidation' in constraints) return { field, message: 'is not a known field' };
   if ('isObject' in constraints) return { field, message: 'must be an object' };
   if (value === undefined) return { field, message: 'is required' };
