@@ -40,7 +40,18 @@ it('refuses what another key or another algorithm signed, what lacks a claim, an
   const withoutSession = new JwtService({ secret }).sign({ sub, name }, { expiresIn: 60 });
   const withoutExpiry = new JwtService({ secret }).sign({ sub, name, sid });
   const notAnObject = new JwtService({ secret }).sign('text');
-  for (const token of [foreign, unsigned, otherAlgorithm, withoutSession, withoutExpiry, notAnObject, '', 'a.b.c', '\0', '💥'.repeat(1_000)]) {
+  for (const token of [
+    foreign,
+    unsigned,
+    otherAlgorithm,
+    withoutSession,
+    withoutExpiry,
+    notAnObject,
+    '',
+    'a.b.c',
+    '\0',
+    '💥'.repeat(1_000),
+  ]) {
     expect(refusal(token)).toBe('unauthenticated');
   }
 });

@@ -17,7 +17,11 @@ export class AuthController {
 
   @Post('register')
   @Header('cache-control', 'no-store')
-  async register(@Body() body: RegisterBody, @Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<Grant> {
+  async register(
+    @Body() body: RegisterBody,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<Grant> {
     return this.withCookies(request, reply, await this.auth.register(body.username, body.email, body.password));
   }
 
@@ -31,7 +35,11 @@ export class AuthController {
   @Post('refresh')
   @HttpCode(200)
   @Header('cache-control', 'no-store')
-  async refresh(@Body() body: RefreshBody, @Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<Grant> {
+  async refresh(
+    @Body() body: RefreshBody,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<Grant> {
     return this.withCookies(request, reply, await this.auth.refresh(body.refreshToken ?? cookieToken(request)));
   }
 
@@ -63,12 +71,16 @@ export class AuthController {
 function loginName({ email, username }: LoginBody): LoginName {
   if (email) return { email };
   if (username) return { username };
-  throw new ClientError('invalid_payload', 'email: is required, or username', { fields: [{ field: 'email', message: 'is required, or username' }] });
+  throw new ClientError('invalid_payload', 'email: is required, or username', {
+    fields: [{ field: 'email', message: 'is required, or username' }],
+  });
 }
 
 function cookieToken(request: FastifyRequest): string {
   const token = request.cookies[refreshCookie];
-  if (token === undefined) throw new ClientError('unauthenticated', 'There is no refresh token, neither refreshToken in the body nor the cookie.');
-  if (requestOrigin(request) === 'foreign') throw new ClientError('forbidden', 'With the cookie, only a page of this very host may refresh.');
+  if (token === undefined)
+    throw new ClientError('unauthenticated', 'There is no refresh token, neither refreshToken in the body nor the cookie.');
+  if (requestOrigin(request) === 'foreign')
+    throw new ClientError('forbidden', 'With the cookie, only a page of this very host may refresh.');
   return token;
 }

@@ -1,5 +1,5 @@
-import { IsBoolean, IsEmail, IsOptional } from 'class-validator';
-import { Text, Uuid } from '../rest/validation.js';
+import { IsBoolean, IsOptional } from 'class-validator';
+import { EmailAddress, Text, Uuid } from '../rest/validation.js';
 
 const nameMaxCharacters = 64;
 /** RFC 5321, section 4.5.3.1.3, less the brackets. */
@@ -18,9 +18,7 @@ export class RegisterBody {
   @Text(1, nameMaxCharacters, username)
   readonly username!: string;
 
-  // Hosts without a dot are fine on an intranet and in tests.
-  @IsEmail({ require_tld: false }, { message: 'must be an email address' })
-  @Text(3, emailMaxCharacters)
+  @EmailAddress(emailMaxCharacters)
   readonly email!: string;
 
   @Text(8, passwordMaxCharacters)

@@ -22,14 +22,22 @@ const me = (token: string): Promise<Answer> => call(node.url, '/auth/me', { toke
 const refresh = (refreshToken: string): Promise<Answer> => post('/auth/refresh', { refreshToken });
 const tokensOf = ({ body }: Answer) => (body as { tokens: { accessToken: string; refreshToken: string } }).tokens;
 const cookiesOf = ({ headers }: Answer): string =>
-  headers.getSetCookie().map((cookie) => cookie.slice(0, cookie.indexOf(';'))).join('; ');
+  headers
+    .getSetCookie()
+    .map((cookie) => cookie.slice(0, cookie.indexOf(';')))
+    .join('; ');
 
 describe('registering', () => {
   it('gives the account and tokens that work', async () => {
     const answer = await post('/auth/register', { username: 'ann', email: 'ann@example.com', password });
     expect(answer.status).toBe(201);
     expect(answer.body).toEqual({
-      user: { id: expect.any(String), username: 'ann', email: 'ann@example.com', created_at: expect.stringMatching(/^\d{4}-.*T.*\.\d{3}Z$/) },
+      user: {
+        id: expect.any(String),
+        username: 'ann',
+        email: 'ann@example.com',
+        created_at: expect.stringMatching(/^\d{4}-.*T.*\.\d{3}Z$/),
+      },
       tokens: { accessToken: expect.any(String), refreshToken: expect.stringMatching(/^[\w-]{43}$/) },
     });
     expect((await me(tokensOf(answer).accessToken)).body).toEqual((answer.body as { user: unknown }).user);
@@ -64,7 +72,9 @@ describe('registering', () => {
       expect(body).toMatchObject({ errors: [{ field: 'username' }] });
       expect(body).not.toHaveProperty('tokens');
     }
-    const { rows } = await db.sql.query("SELECT count(*)::int AS n FROM sessions JOIN users ON users.id = user_id WHERE username_key = 'racer'");
+    const { rows } = await db.sql.query(
+      "SELECT count(*)::int AS n FROM sessions JOIN users ON users.id = user_id WHERE username_key = 'racer'",
+    );
     expect(rows).toEqual([{ n: 1 }]);
   });
 
@@ -88,6 +98,7 @@ describe('registering', () => {
       [{ email: 'nobody' }, 'email'],
       [{ email: `${'x'.repeat(60)}@${'y'.repeat(60)}.${'z'.repeat(60)}.${'z'.repeat(60)}.${'z'.repeat(30)}.org` }, 'email'],
       [{ email: { '@': '@' } }, 'email'],
+      [{ email: '\ud800@test.local' }, 'email'],
       [{ password: 'short' }, 'password'],
       [{ password: 'x'.repeat(257) }, 'password'],
       [{ password: 12_345_678 }, 'password'],
@@ -131,7 +142,8 @@ describe('logging in', () => {
     const user = await registerUser(node.url, 'erin');
     const weak = await argon2.hash(password, { type: argon2.argon2id, memoryCost: 1_024, timeCost: 2, parallelism: 1 });
     await db.sql.query('UPDATE users SET password_hash = $2 WHERE id = $1', [user.id, weak]);
-    const hash = async () => (await db.sql.query<{ password_hash: string }>('SELECT password_hash FROM users WHERE id = $1', [user.id])).rows[0]?.password_hash;
+    const hash = async () =>
+      (await db.sql.query<{ password_hash: string }>('SELECT password_hash FROM users WHERE id = $1', [user.id])).rows[0]?.password_hash;
     expect((await post('/auth/login', { username: 'erin', password })).status).toBe(200);
     const renewed = await hash();
     expect(renewed).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$|^\$argon2id\$v=19\$m=19456,p=1,t=2\$/);
@@ -212,7 +224,8 @@ describe('logging out', () => {
     const user = await registerUser(node.url, 'mallory');
     const other = await post('/auth/login', { username: 'mallory', password });
     const victim = await registerUser(node.url, 'nick');
-    const sessionOf = (token: string): string => (JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sid: string }).sid;
+    const sessionOf = (token: string): string =>
+      (JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sid: string }).sid;
     expect((await post('/auth/logout', { sessionId: sessionOf(tokensOf(other).accessToken) }, user.token)).body).toEqual({ success: true });
     expect((await me(tokensOf(other).accessToken)).status).toBe(401);
     expect((await post('/auth/logout', { sessionId: sessionOf(victim.token) }, user.token)).body).toEqual({ success: true });
@@ -230,7 +243,15 @@ describe('logging out', () => {
 
 describe('the guard', () => {
   it('lets nobody through without credentials, and says how to bring them', async () => {
-    const routes = ['GET /auth/me', 'POST /auth/logout', 'POST /rooms', 'GET /rooms', 'GET /rooms/x', 'POST /rooms/x/join', 'POST /rooms/x/leave'];
+    const routes = [
+      'GET /auth/me',
+      'POST /auth/logout',
+      'POST /rooms',
+      'GET /rooms',
+      'GET /rooms/x',
+      'POST /rooms/x/join',
+      'POST /rooms/x/leave',
+    ];
     routes.push('GET /rooms/x/members', 'DELETE /rooms/x/members/y', 'GET /rooms/x/messages', 'POST /rooms/x/messages');
     for (const route of routes) {
       const [method = '', path = ''] = route.split(' ');

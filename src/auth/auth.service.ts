@@ -103,7 +103,12 @@ export class AuthService {
   private async startSession(db: Queryable, user: User): Promise<Grant> {
     const sessionId = uuidv7();
     const refreshToken = makeRefreshToken();
-    const session = { id: sessionId, userId: user.id, refreshTokenHash: hashRefreshToken(refreshToken), lifeS: this.config.REFRESH_TOKEN_TTL_S };
+    const session = {
+      id: sessionId,
+      userId: user.id,
+      refreshTokenHash: hashRefreshToken(refreshToken),
+      lifeS: this.config.REFRESH_TOKEN_TTL_S,
+    };
     await insertSession(db, session);
     return this.grant(user, sessionId, refreshToken);
   }

@@ -1,17 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import argon2 from 'argon2';
 import { Injectable, type OnModuleInit } from '@nestjs/common';
-import pLimit from 'p-limit';
-import { ClientError } from '../protocol/errors.js';
+import { boundedQueue } from './bounded-queue.js';
 
 /** OWASP Password Storage Cheat Sheet, its first choice: 19 MiB, 2 passes, 1 lane. About 25 ms of one core. */
 const cost = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
 
-/** argon2 runs on libuv's threads, of which there are 4: one stays free for DNS look-ups and files. */
-const atOnce = 3;
-/** Above it, whoever waits would wait for more than ten seconds on two cores. */
-const waitingMax = 1_000;
-const retryAfterMs = 5_000;
+const queueLimits = {
+  atOnce: 3, // argon2 runs on libuv's threads, of which there are 4: one stays free for DNS look-ups and files
+  waitingMax: 1_000, // the last of them waits for about ten seconds on two cores
+  retryAfterMs: 5_000,
+};
 
 export interface PasswordCheck {
   matches: boolean;
@@ -22,7 +21,7 @@ export interface PasswordCheck {
 /** Hashes and checks passwords, a few at a time, so that a wave of logins takes neither the memory nor the threads of everything else. */
 @Injectable()
 export class Passwords implements OnModuleInit {
-  private readonly limit = pLimit(atOnce);
+  private readonly queue = boundedQueue(queueLimits);
   private nobodysHash = '';
 
   async onModuleInit(): Promise<void> {
@@ -45,11 +44,6 @@ export class Passwords implements OnModuleInit {
       if (!argon2.needsRehash(storedHash, cost)) return { matches };
       return { matches, newHash: await argon2.hash(prepared(password), cost) };
     });
-  }
-
-  private queue<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.limit.pendingCount >= waitingMax) return Promise.reject(new ClientError('overloaded', undefined, { retryAfterMs }));
-    return this.limit(work);
   }
 }
 

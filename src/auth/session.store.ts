@@ -31,7 +31,12 @@ export async function insertSession(db: Queryable, { id, userId, refreshTokenHas
  * for its row lock, and then find that the hash is no longer there.
  * @returns the session's id and user, or undefined where the token is not the live one of a live session
  */
-export async function rotateRefreshToken(db: Queryable, oldHash: Buffer, newHash: Buffer, lifeS: number): Promise<{ sessionId: string; user: User } | undefined> {
+export async function rotateRefreshToken(
+  db: Queryable,
+  oldHash: Buffer,
+  newHash: Buffer,
+  lifeS: number,
+): Promise<{ sessionId: string; user: User } | undefined> {
   const { rows } = await db.query<User & { session_id: string }>(
     `WITH rotated AS (
         UPDATE sessions SET refresh_token_hash = $2, refreshed_at = now(), expires_at = now() + make_interval(secs => $3)
