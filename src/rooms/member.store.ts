@@ -13,7 +13,11 @@ export interface Member {
 
 /** Makes a user a member, which takes a seq; `already` takes none. */
 export async function joinRoom(db: Queryable, roomId: string, userId: string, username: string): Promise<'joined' | 'already' | 'no_room'> {
-  const { rows } = await db.query<{ outcome: 'joined' | 'already' | 'no_room' }>('SELECT join_room($1, $2, $3) AS outcome', [roomId, userId, username]);
+  const { rows } = await db.query<{ outcome: 'joined' | 'already' | 'no_room' }>('SELECT join_room($1, $2, $3) AS outcome', [
+    roomId,
+    userId,
+    username,
+  ]);
   return rows[0]?.outcome ?? 'no_room';
 }
 

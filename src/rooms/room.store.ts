@@ -67,7 +67,11 @@ export interface NewRoom {
  * @param before ISO 8601; arriving later than this, by the server's clock, the statement makes nothing
  * @returns undefined when it was too late
  */
-export async function insertRoom(db: Queryable, { id, name, description, history, owner }: NewRoom, before: string): Promise<Room | undefined> {
+export async function insertRoom(
+  db: Queryable,
+  { id, name, description, history, owner }: NewRoom,
+  before: string,
+): Promise<Room | undefined> {
   const { rows } = await db.query<Room>(
     `WITH room AS (
         INSERT INTO rooms (bucket, id, name, description, history, created_by)

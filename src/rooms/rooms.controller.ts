@@ -49,7 +49,11 @@ export class RoomsController {
   }
 
   @Get(':id/members')
-  members(@Param() { id }: RoomParams, @Query() { limit, after }: MembersQuery, @CurrentIdentity() { userId }: Identity): Promise<Member[]> {
+  members(
+    @Param() { id }: RoomParams,
+    @Query() { limit, after }: MembersQuery,
+    @CurrentIdentity() { userId }: Identity,
+  ): Promise<Member[]> {
     return this.rooms.members(id, userId, limit ?? membersPage, after);
   }
 
