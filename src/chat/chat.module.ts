@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { ChatService } from './chat.service.js';
+import { MessagesController } from './messages.controller.js';
 
-@Module({ providers: [ChatService], exports: [ChatService] })
+@Module({ controllers: [MessagesController], providers: [ChatService], exports: [ChatService] })
 export class ChatModule {}

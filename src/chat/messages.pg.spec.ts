@@ -1,0 +1,178 @@
+import { v7 as uuidv7 } from 'uuid';
+import { startNode, type TestNode } from '../../test/support/node.js';
+import { call, createRoom, registerUser, type Answer, type TestUser } from '../../test/support/rest.js';
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+
+interface Message {
+  seq: number;
+  content: string;
+}
+interface Page {
+  messages: Message[];
+  next_cursor: number | null;
+}
+
+let db: TestDatabase;
+let node: TestNode;
+let ann: TestUser;
+let bob: TestUser;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  node = await startNode(db.url);
+  [ann, bob] = await Promise.all([registerUser(node.url, 'ann'), registerUser(node.url, 'bob')]);
+});
+afterAll(async () => {
+  await node.close();
+  await db.drop();
+});
+
+const send = (user: TestUser, roomId: string, body: unknown): Promise<Answer> =>
+  call(node.url, `/rooms/${roomId}/messages`, { method: 'POST', token: user.token, body });
+const history = (user: TestUser, roomId: string, query = ''): Promise<Answer> =>
+  call(node.url, `/rooms/${roomId}/messages${query}`, { token: user.token });
+const page = async (user: TestUser, roomId: string, query = ''): Promise<Page> => (await history(user, roomId, query)).body as Page;
+const join = (user: TestUser, roomId: string): Promise<Answer> =>
+  call(node.url, `/rooms/${roomId}/join`, { method: 'POST', token: user.token });
+/** Messages by another program: one statement, each with the next seq. */
+const insert = (user: TestUser, roomId: string, count: number, prefix = 'message') =>
+  db.sql.query('INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, $4 || n FROM generate_series(1, $3) AS n', [
+    roomId,
+    user.id,
+    count,
+    `${prefix} `,
+  ]);
+
+describe('sending by POST', () => {
+  it('answers the message as history has it', async () => {
+    const room = await createRoom(node.url, ann.token, 'post office');
+    const clientMsgId = uuidv7();
+    const answer = await send(ann, room, { content: 'hello "world" \u2028 💥', client_msg_id: clientMsgId.toUpperCase() });
+    expect(answer.status).toBe(201);
+    expect(answer.body).toEqual({
+      id: expect.any(Number),
+      seq: 1,
+      room_id: room,
+      user_id: ann.id,
+      username: 'ann',
+      content: 'hello "world" \u2028 💥',
+      client_msg_id: clientMsgId,
+      created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+    });
+    expect(await page(ann, room)).toEqual({ messages: [answer.body], next_cursor: null });
+  });
+
+  it('a retry with the same client_msg_id gives the first one, and another content is a conflict', async () => {
+    const room = await createRoom(node.url, ann.token, 'retries');
+    const client_msg_id = uuidv7();
+    const first = await send(ann, room, { content: 'once', client_msg_id });
+    expect((await send(ann, room, { content: 'once', client_msg_id })).body).toEqual(first.body);
+    expect((await send(ann, room, { content: 'twice', client_msg_id })).body).toMatchObject({ status: 409, code: 'conflict' });
+    expect((await page(ann, room)).messages).toHaveLength(1);
+  });
+
+  it('into a room that is not the sender’s answers as if there were none', async () => {
+    const room = await createRoom(node.url, ann.token, 'not for bob');
+    for (const id of [room, uuidv7()]) {
+      const { body } = await send(bob, id, { content: 'let me in' });
+      expect(body).toMatchObject({ status: 404, code: 'room_not_found' });
+      expect((await history(bob, id)).body).toMatchObject({ status: 404, code: 'room_not_found' });
+    }
+  });
+
+  it('takes 65,536 characters in any script, also escaped, whole, and not one more', async () => {
+    const room = await createRoom(node.url, ann.token, 'long letters');
+    const contents = ['💥'.repeat(65_536), '\u5b57'.repeat(65_536), 'x'.repeat(65_536)];
+    for (const content of contents) expect((await send(ann, room, { content })).status).toBe(201);
+    const raw = `{"content":"${'\\u0416'.repeat(65_536)}"}`;
+    expect((await call(node.url, `/rooms/${room}/messages`, { token: ann.token, raw })).status).toBe(201);
+    const { messages } = await page(ann, room);
+    expect(messages.map(({ content }) => content)).toEqual(['Ж'.repeat(65_536), ...contents.toReversed()]);
+    expect((await send(ann, room, { content: '💥'.repeat(65_537) })).body).toMatchObject({ status: 413, code: 'message_too_long' });
+    expect((await send(ann, room, { content: 'x'.repeat(600_000) })).body).toMatchObject({ status: 413, code: 'message_too_long' });
+  });
+
+  it('refuses what is no message', async () => {
+    const room = await createRoom(node.url, ann.token, 'refusals');
+    const bad: unknown[] = [
+      {},
+      { content: '' },
+      { content: 'a\0b' },
+      { content: null },
+      { content: 7 },
+      { content: ['x'] },
+      { content: { a: 1 } },
+    ];
+    bad.push({ content: 'x', client_msg_id: 'one' }, { content: 'x', client_msg_id: 7 }, { content: 'x', seq: 1 }, [], 'text', 7);
+    for (const body of bad)
+      expect([body, await send(ann, room, body)]).toMatchObject([body, { status: 400, body: { code: 'invalid_payload' } }]);
+    const loneSurrogate = await call(node.url, `/rooms/${room}/messages`, { token: ann.token, raw: '{"content":"\\ud83d"}' });
+    expect(loneSurrogate.body).toMatchObject({ status: 400, code: 'invalid_payload' });
+    expect((await page(ann, room)).messages).toEqual([]);
+  });
+});
+
+describe('history', () => {
+  it('pages from the newest to the oldest without a gap, whatever else took a seq', async () => {
+    const room = await createRoom(node.url, ann.token, 'long memory');
+    await insert(ann, room, 60);
+    await join(bob, room); // seq 61
+    await insert(bob, room, 59);
+    const seqs: number[] = [];
+    let cursor: number | null = null;
+    let pages = 0;
+    do {
+      const answer: Page = await page(bob, room, `?limit=17${cursor === null ? '' : `&cursor=${cursor}`}`);
+      seqs.push(...answer.messages.map(({ seq }) => seq));
+      cursor = answer.next_cursor;
+      pages++;
+    } while (cursor !== null);
+    expect(pages).toBe(7); // 119 messages: the last page is full, and says that it is the last
+    expect(seqs).toEqual(Array.from({ length: 120 }, (_, n) => 120 - n).filter((seq) => seq !== 61));
+    expect((await page(bob, room)).messages).toHaveLength(50);
+    expect((await page(bob, room, '?cursor=&limit=')).messages).toHaveLength(50);
+    expect(await page(bob, room, '?cursor=1')).toEqual({ messages: [], next_cursor: null });
+  });
+
+  it('of a room that keeps it to those who were there ends at the reader’s join', async () => {
+    const shared = await createRoom(node.url, ann.token, 'open book');
+    const joined = await createRoom(node.url, ann.token, 'closed book', { history: 'joined' });
+    for (const room of [shared, joined]) {
+      await insert(ann, room, 3, 'before');
+      await join(bob, room); // seq 4
+      await insert(ann, room, 2, 'after');
+    }
+    const seqsOf = async (user: TestUser, room: string, query = '') => (await page(user, room, query)).messages.map(({ seq }) => seq);
+    expect(await seqsOf(bob, shared)).toEqual([6, 5, 3, 2, 1]);
+    expect(await seqsOf(bob, joined)).toEqual([6, 5]);
+    expect(await page(bob, joined, '?limit=2')).toMatchObject({ next_cursor: null });
+    expect(await seqsOf(bob, joined, '?cursor=5')).toEqual([]);
+    expect(await seqsOf(ann, joined)).toEqual([6, 5, 3, 2, 1]);
+  });
+
+  it('is closed to who has left', async () => {
+    const room = await createRoom(node.url, ann.token, 'left behind');
+    await join(bob, room);
+    expect((await history(bob, room)).status).toBe(200);
+    await call(node.url, `/rooms/${room}/leave`, { method: 'POST', token: bob.token });
+    expect((await history(bob, room)).body).toMatchObject({ status: 404, code: 'room_not_found' });
+  });
+
+  it('refuses a bad parameter by name', async () => {
+    const room = await createRoom(node.url, ann.token, 'parameters');
+    for (const [query, field] of [
+      ['limit=0', 'limit'],
+      ['limit=101', 'limit'],
+      ['limit=-1', 'limit'],
+      ['limit=50.5', 'limit'],
+      ['cursor=0', 'cursor'],
+      ['cursor=abc', 'cursor'],
+      ['cursor=99999999999999999999', 'cursor'],
+      ['cursor=1&cursor=2', 'cursor'],
+      ['cursor=%00', 'cursor'],
+      ['after=3', 'after'],
+    ]) {
+      expect([query, await history(ann, room, `?${query}`)]).toMatchObject([query, { status: 400, body: { errors: [{ field }] } }]);
+    }
+  });
+});
