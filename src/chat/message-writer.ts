@@ -7,8 +7,8 @@
  * idle lane writes a lone message at once.
  *
  * When a batch fails, what PostgreSQL says decides (see `classify`): a refused batch is tried again in halves until the item that spoils it stands
- * alone; a contended one room by room, so that a lock held by somebody else stops its own room only; and where no answer came it may have been
- * committed, so that only what carries a client_msg_id can be tried again.
+ * alone; the rooms of a contended one are set aside, where each is tried alone, beside the lane's batches, so that a lock held by somebody else
+ * stops its own room only; and where no answer came it may have been committed, so that only what carries a client_msg_id can be tried again.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ClientError } from '../protocol/errors.js';
@@ -30,6 +30,14 @@ interface Pending {
   fail(error: unknown): void;
 }
 
+export interface Clock {
+  /** In ms since any moment. */
+  now(): number;
+  delay(ms: number): Promise<unknown>;
+}
+
+const realClock: Clock = { now: Date.now, delay };
+
 export interface WriterOptions {
   readonly lanes: number;
   /** Messages that may wait on this node; their contents are bounded by 1 KiB times as many. */
@@ -38,15 +46,18 @@ export interface WriterOptions {
   /** Stores a batch: `appendMessages` on this node's database. */
   append(batch: readonly NewMessage[]): Promise<Outcome[]>;
   onBatchFailed(error: unknown, messages: number): void;
+  readonly clock?: Clock;
 }
 
 export class MessageWriter {
   private readonly lanes: Lane[];
+  private readonly clock: Clock;
   private waiting = 0;
   private waitingBytes = 0;
 
   constructor(private readonly options: WriterOptions) {
-    this.lanes = Array.from({ length: options.lanes }, () => new Lane(options, (batch) => this.release(batch)));
+    this.clock = options.clock ?? realClock;
+    this.lanes = Array.from({ length: options.lanes }, () => new Lane(options, this.clock));
   }
 
   /**
@@ -61,9 +72,12 @@ export class MessageWriter {
     }
     this.waiting++;
     this.waitingBytes += bytes;
-    return new Promise((settle, fail) => {
+    return new Promise<Outcome>((settle, fail) => {
       const lane = this.lanes[this.options.laneOf(message.roomId, this.lanes.length)];
-      lane?.push({ message, deadline: Date.now() + sendDeadlineMs, settle, fail });
+      lane?.push({ message, deadline: this.clock.now() + sendDeadlineMs, settle, fail });
+    }).finally(() => {
+      this.waiting--;
+      this.waitingBytes -= bytes;
     });
   }
 
@@ -71,20 +85,18 @@ export class MessageWriter {
   async drain(): Promise<void> {
     await Promise.all(this.lanes.map((lane) => lane.idle()));
   }
-
-  private release(batch: readonly Pending[]): void {
-    this.waiting -= batch.length;
-    for (const { message } of batch) this.waitingBytes -= sizeOf(message);
-  }
 }
 
 class Lane {
   private queue: Pending[] = [];
   private running: Promise<void> | undefined;
+  /** Rooms that are left out of the lane's batches, each with its sends in order, until all of them are settled. */
+  private readonly aside = new Map<string, Pending[]>();
+  private runningAside: Promise<void> | undefined;
 
   constructor(
     private readonly options: WriterOptions,
-    private readonly release: (batch: readonly Pending[]) => void,
+    private readonly clock: Clock,
   ) {}
 
   push(pending: Pending): void {
@@ -93,44 +105,50 @@ class Lane {
   }
 
   async idle(): Promise<void> {
-    while (this.running !== undefined) await this.running;
+    while (this.running !== undefined || this.runningAside !== undefined) await Promise.all([this.running, this.runningAside]);
   }
 
   private async run(): Promise<void> {
     // One turn of the event loop, so that what other sockets have ready now is in the same batch.
     await new Promise((turn) => setImmediate(turn));
-    while (this.queue.length > 0) {
-      const batch = this.take();
-      await this.store(batch);
-      this.release(batch);
+    for (;;) {
+      this.divert();
+      if (this.queue.length === 0) break;
+      const contended = await this.store(take(this.queue));
+      for (const pending of contended) listOf(this.aside, pending.message.roomId).push(pending);
+      if (contended.length > 0) this.runningAside ??= this.runAside();
     }
     this.running = undefined;
   }
 
-  /** The next batch: bounded, and ended before a second send with the same client_msg_id, which is to be judged after the first. */
-  private take(): Pending[] {
-    const keys = new Set<string>();
-    let bytes = 0;
-    let count = 0;
-    for (const { message } of this.queue) {
-      if (count === batchMaxMessages || (bytes > 0 && bytes + sizeOf(message) > batchMaxBytes)) break;
-      if (message.clientMsgId !== undefined) {
-        const key = `${message.clientMsgId}${message.userId}${message.roomId}`;
-        if (keys.has(key)) break;
-        keys.add(key);
-      }
-      bytes += sizeOf(message);
-      count++;
-    }
-    return this.queue.splice(0, count);
+  /** Moves what came for a room that is set aside behind what waits there. Not while a batch is in flight, which may hold earlier ones. */
+  private divert(): void {
+    if (this.aside.size === 0) return;
+    this.queue = this.queue.filter((pending) => {
+      const waiting = this.aside.get(pending.message.roomId);
+      waiting?.push(pending);
+      return waiting === undefined;
+    });
   }
 
-  /** Settles every item of the batch, whatever happens. */
-  private async store(batch: readonly Pending[], attempt = 0): Promise<void> {
-    const now = Date.now();
-    for (const pending of batch) if (now > pending.deadline) pending.fail(new ClientError('unavailable', undefined, { retryAfterMs: retryMaxMs }));
+  /** Tries the rooms that are set aside, one at a time, in turn; a room goes back to the lane when nothing of it waits here. */
+  private async runAside(): Promise<void> {
+    for (const [roomId, waiting] of this.aside) {
+      const contended = await this.store(take(waiting));
+      waiting.unshift(...contended);
+      if (contended.length > 0) await this.clock.delay(backoffMs(0)); // the try itself waited for the lock
+      this.aside.delete(roomId);
+      if (waiting.length > 0) this.aside.set(roomId, waiting); // at the end: the loop comes to it after the others
+    }
+    this.runningAside = undefined;
+  }
+
+  /** Settles every item of the batch but those that it returns, in order: the ones that could not be stored now because of somebody's lock. */
+  private async store(batch: readonly Pending[], attempt = 0): Promise<readonly Pending[]> {
+    const now = this.clock.now();
+    for (const pending of batch) if (now > pending.deadline) pending.fail(unavailable());
     const live = batch.filter(({ deadline }) => now <= deadline);
-    if (live.length === 0) return;
+    if (live.length === 0) return [];
     let outcomes: Outcome[];
     try {
       outcomes = await this.options.append(live.map(({ message }) => message));
@@ -139,36 +157,58 @@ class Lane {
       return this.recover(live, error, attempt);
     }
     for (const [n, outcome] of outcomes.entries()) live[n]?.settle(outcome);
+    return [];
   }
 
-  private async recover(batch: readonly Pending[], error: unknown, attempt: number): Promise<void> {
+  private async recover(batch: readonly Pending[], error: unknown, attempt: number): Promise<readonly Pending[]> {
     switch (classify(error)) {
       case 'refused': {
-        if (batch.length === 1) return batch[0]?.fail(new ClientError('internal', 'The database refused this message.', { cause: error }));
-        const half = Math.ceil(batch.length / 2);
-        await this.store(batch.slice(0, half));
-        return this.store(batch.slice(half));
-      }
-      case 'contended': {
-        const rooms = [...new Set(batch.map(({ message }) => message.roomId))];
-        if (rooms.length > 1) {
-          for (const room of rooms) await this.store(batch.filter(({ message }) => message.roomId === room));
-          return;
+        if (batch.length === 1) {
+          batch[0]?.fail(new ClientError('internal', 'The database refused this message.', { cause: error }));
+          return [];
         }
-        await delay(backoffMs(attempt));
-        return this.store(batch, attempt + 1);
+        const half = Math.ceil(batch.length / 2);
+        const contended = await this.store(batch.slice(0, half));
+        // The second half may be of the same rooms, and must not overtake the first.
+        return contended.length > 0 ? [...contended, ...batch.slice(half)] : this.store(batch.slice(half));
       }
+      case 'contended':
+        return batch;
       case 'unavailable': {
-        for (const { message, fail } of batch) if (message.clientMsgId === undefined) fail(new ClientError('unavailable', undefined, { retryAfterMs: retryMaxMs, cause: error }));
-        await delay(backoffMs(attempt));
-        return this.store(
-          batch.filter(({ message }) => message.clientMsgId !== undefined),
-          attempt + 1,
-        );
+        for (const pending of batch) if (pending.message.clientMsgId === undefined) pending.fail(unavailable(error));
+        const again = batch.filter(({ message }) => message.clientMsgId !== undefined);
+        await this.clock.delay(backoffMs(attempt));
+        return this.store(again, attempt + 1);
       }
     }
   }
 }
+
+/** Takes the next batch off a queue: bounded, and ended before a second send with the same client_msg_id, which is to be judged after the first. */
+function take(queue: Pending[]): Pending[] {
+  const keys = new Set<string>();
+  let bytes = 0;
+  let count = 0;
+  for (const { message } of queue) {
+    if (count === batchMaxMessages || (bytes > 0 && bytes + sizeOf(message) > batchMaxBytes)) break;
+    if (message.clientMsgId !== undefined) {
+      const key = `${message.clientMsgId}${message.userId}${message.roomId}`;
+      if (keys.has(key)) break;
+      keys.add(key);
+    }
+    bytes += sizeOf(message);
+    count++;
+  }
+  return queue.splice(0, count);
+}
+
+function listOf(lists: Map<string, Pending[]>, roomId: string): Pending[] {
+  const list = lists.get(roomId) ?? [];
+  lists.set(roomId, list);
+  return list;
+}
+
+const unavailable = (cause?: unknown): ClientError => new ClientError('unavailable', undefined, { retryAfterMs: retryMaxMs, cause });
 
 /** UTF-16 units, and a fixed part for the ids: near enough for a bound. */
 const sizeOf = (message: NewMessage): number => message.content.length + 100;

@@ -1,6 +1,7 @@
 /**
- * Connections to PostgreSQL. Two pools: one that the message writer has to itself, one connection a lane, so that no REST load can starve it;
- * and one for everything else. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
+ * Connections to PostgreSQL. Two pools: one for everything, and one that the message writer has to itself, so that no REST load can starve it:
+ * a connection for each lane, and a second one once the lane has met rooms whose lock somebody else holds. Every wait here has an end: for a
+ * connection, for a lock, for a statement, for an answer.
  */
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import pg from 'pg';
@@ -50,9 +51,10 @@ export class Database implements Queryable, OnApplicationShutdown {
 
   constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE });
-    this.writers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'writer'), max: config.WRITER_LANES, idleTimeoutMillis: 0 });
+    this.writers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'writer'), max: 2 * config.WRITER_LANES, idleTimeoutMillis: 0 });
     // Without a listener the death of an idle connection would end the process.
-    for (const pool of [this.pool, this.writers]) pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'));
+    for (const pool of [this.pool, this.writers])
+      pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'));
   }
 
   /** @throws ClientError `unavailable` when the database can't be asked; pg.DatabaseError when it refused the statement. */

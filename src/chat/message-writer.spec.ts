@@ -1,0 +1,446 @@
+import fc from 'fast-check';
+import pg from 'pg';
+import type { ErrorCode } from '../protocol/errors.js';
+import { ClientError } from '../protocol/errors.js';
+import type { NewMessage, Outcome } from './message.store.js';
+import { MessageWriter, type WriterOptions } from './message-writer.js';
+
+/** A batch in the hands of the database: it stays in flight until the test answers. */
+interface Flight {
+  readonly messages: readonly NewMessage[];
+  readonly contents: readonly string[];
+  store(): void;
+  fail(error: unknown): void;
+}
+
+const sqlError = (code: string) => Object.assign(new pg.DatabaseError('as the server says', 1, 'error'), { code });
+const refused = () => sqlError('23514');
+const contended = () => sqlError('55P03');
+const unavailable = () => new Error('Connection terminated unexpectedly');
+
+/** Time that passes only when somebody waits for it. */
+class TestClock {
+  ms = 1_000_000;
+  readonly waits: number[] = [];
+
+  now(): number {
+    return this.ms;
+  }
+
+  delay(ms: number): Promise<void> {
+    this.ms += ms;
+    this.waits.push(ms);
+    return Promise.resolve();
+  }
+}
+
+function setUp(options: Partial<WriterOptions> = {}) {
+  const flights: Flight[] = [];
+  const failures: number[] = [];
+  const clock = new TestClock();
+  let waiter: (() => void) | undefined;
+  let seq = 0;
+  const writer = new MessageWriter({
+    lanes: 1,
+    queueMaxMessages: 10_000,
+    laneOf: () => 0,
+    append: (messages) =>
+      new Promise<Outcome[]>((store, fail) => {
+        const contents = messages.map(({ content }) => content);
+        flights.push({
+          messages,
+          contents,
+          store: () => store(messages.map(() => ({ status: 'stored', seq: ++seq, id: seq, at: 0 }))),
+          fail,
+        });
+        waiter?.();
+      }),
+    onBatchFailed: (_, messages) => failures.push(messages),
+    clock,
+    ...options,
+  });
+  let taken = 0;
+  /** The next batch that reaches the database. */
+  const flight = async (): Promise<Flight> => {
+    for (;;) {
+      const next = flights[taken];
+      if (next !== undefined) {
+        taken++;
+        return next;
+      }
+      await new Promise<void>((arrived) => (waiter = arrived));
+    }
+  };
+  const send = (content: string, { roomId = 'room', userId = 'ann', clientMsgId }: Partial<NewMessage> = {}) =>
+    writer.append({ roomId, userId, content, clientMsgId });
+  return { writer, clock, flight, flights, failures, send };
+}
+
+/** The outcome's seq, or the code that the sender was told. */
+const answer = (sent: Promise<Outcome>): Promise<number | ErrorCode | 'another error'> =>
+  sent.then(
+    (outcome) => ('seq' in outcome ? outcome.seq : -1),
+    (error: unknown) => (error instanceof ClientError ? error.code : 'another error'),
+  );
+
+/** Lets everything run that is ready to. */
+const settled = async () => {
+  for (let turn = 0; turn < 5; turn++) await new Promise((next) => setImmediate(next));
+};
+
+describe('batches', () => {
+  it('what arrives while a batch is in flight is the next batch, in the order of its arrival', async () => {
+    const { send, flight, flights } = setUp();
+    const first = [send('1'), send('2')];
+    const one = await flight();
+    expect(one.contents).toEqual(['1', '2']);
+    const second = [send('3'), send('4'), send('5')];
+    await settled();
+    expect(flights).toHaveLength(1);
+    one.store();
+    const two = await flight();
+    expect(two.contents).toEqual(['3', '4', '5']);
+    two.store();
+    expect(await Promise.all([...first, ...second].map(answer))).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('a lane has one batch in flight, and lanes don’t wait for each other', async () => {
+    const { send, flight, flights } = setUp({ lanes: 2, laneOf: (roomId) => (roomId === 'left' ? 0 : 1) });
+    const sent = [send('left 1', { roomId: 'left' }), send('right 1', { roomId: 'right' })];
+    const [left, right] = [await flight(), await flight()];
+    expect([left.contents, right.contents]).toEqual([['left 1'], ['right 1']]);
+    sent.push(send('left 2', { roomId: 'left' }), send('right 2', { roomId: 'right' }));
+    right.store();
+    const next = await flight();
+    expect(next.contents).toEqual(['right 2']);
+    expect(flights).toHaveLength(3);
+    next.store();
+    left.store();
+    (await flight()).store();
+    await Promise.all(sent);
+  });
+
+  it('no batch has more than 500 messages', async () => {
+    const { send, flight } = setUp();
+    const sent = Array.from({ length: 1_001 }, (_, n) => send(`${n}`));
+    const sizes: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      const batch = await flight();
+      sizes.push(batch.contents.length);
+      batch.store();
+    }
+    expect(sizes).toEqual([500, 500, 1]);
+    expect(await Promise.all(sent.map(answer))).toEqual(sent.map((_, n) => n + 1));
+  });
+
+  it('no batch has more than 256 KiB, unless it is one message', async () => {
+    const { send, flight } = setUp();
+    const sent = [60_000, 60_000, 60_000, 60_000, 60_000, 131_072, 131_072].map((length) => send('x'.repeat(length)));
+    const batches: number[][] = [];
+    for (let n = 0; n < 3; n++) {
+      const batch = await flight();
+      batches.push(batch.contents.map(({ length }) => length));
+      batch.store();
+    }
+    expect(batches).toEqual([[60_000, 60_000, 60_000, 60_000], [60_000, 131_072], [131_072]]);
+    await Promise.all(sent);
+  });
+
+  it('a second send with the same client_msg_id is judged after the first, in a later batch, and overtakes nothing', async () => {
+    const { send, flight } = setUp();
+    const sent = [
+      send('a', { clientMsgId: 'k' }),
+      send('b', { clientMsgId: 'l' }),
+      send('a', { clientMsgId: 'k' }),
+      send('c'),
+      send('d', { clientMsgId: 'k', userId: 'bob' }),
+    ];
+    const one = await flight();
+    expect(one.contents).toEqual(['a', 'b']);
+    one.store();
+    const two = await flight();
+    expect(two.contents).toEqual(['a', 'c', 'd']);
+    two.store();
+    await Promise.all(sent);
+  });
+
+  it('the same client_msg_id in two rooms, or of two senders, is no reason to end a batch', async () => {
+    const { send, flight } = setUp();
+    const sent = [
+      send('a', { clientMsgId: 'k' }),
+      send('b', { clientMsgId: 'k', roomId: 'other' }),
+      send('c', { clientMsgId: 'k', userId: 'bob' }),
+    ];
+    const one = await flight();
+    expect(one.contents).toEqual(['a', 'b', 'c']);
+    one.store();
+    await Promise.all(sent);
+  });
+
+  it('drain resolves when all that was accepted has its answer, and not before', async () => {
+    const { writer, send, flight } = setUp();
+    const sent = [send('1')];
+    const one = await flight();
+    sent.push(send('2'));
+    let drained = false;
+    const draining = writer.drain().then(() => (drained = true));
+    one.store();
+    const two = await flight();
+    await settled();
+    expect(drained).toBe(false);
+    two.store();
+    await draining;
+    expect(await Promise.all(sent.map(answer))).toEqual([1, 2]);
+  });
+});
+
+describe('a full queue', () => {
+  it('refuses what it can’t hold with overloaded and a time to wait, and loses nothing that it took', async () => {
+    const { send, flight } = setUp({ queueMaxMessages: 3 });
+    const taken = ['1', '2', '3'].map((content) => send(content));
+    await expect(send('4')).rejects.toMatchObject({ code: 'overloaded', temporary: true, details: { retryAfterMs: expect.any(Number) } });
+    const one = await flight();
+    expect(one.contents).toEqual(['1', '2', '3']);
+    expect(await answer(send('5'))).toBe('overloaded'); // what is in flight is held too
+    one.store();
+    expect(await Promise.all(taken.map(answer))).toEqual([1, 2, 3]);
+    const after = ['6', '7', '8'].map((content) => send(content)); // who has an answer finds the place free
+    (await flight()).store();
+    expect(await Promise.all(after.map(answer))).toEqual([4, 5, 6]);
+  });
+
+  it('is full by bytes too', async () => {
+    const { send, flight } = setUp({ queueMaxMessages: 500 });
+    const taken = Array.from({ length: 5 }, () => send('x'.repeat(100_000)));
+    expect(await answer(send('x'.repeat(100_000)))).toBe('overloaded');
+    const small = send('x');
+    for (let n = 0; n < 3; n++) (await flight()).store();
+    expect(await Promise.all([...taken, small].map(answer))).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  it('is as empty after failures as before', async () => {
+    const { send, flight, clock } = setUp({ queueMaxMessages: 2 });
+    for (const error of [refused(), unavailable(), unavailable()]) {
+      const sent = [send('1'), send('2')];
+      (await flight()).fail(error);
+      if (error instanceof pg.DatabaseError) for (let n = 0; n < 2; n++) (await flight()).fail(refused());
+      expect(await Promise.all(sent.map(answer))).not.toContain('overloaded');
+    }
+    const expired = [send('1'), send('2')];
+    clock.ms += 60_000;
+    expect(await Promise.all(expired.map(answer))).toEqual(['unavailable', 'unavailable']);
+    const sent = [send('1'), send('2')];
+    (await flight()).store();
+    expect(await Promise.all(sent.map(answer))).toEqual([1, 2]);
+  });
+});
+
+describe('a refused batch', () => {
+  it('is tried again in halves until the item that spoils it stands alone, and only that one is refused', async () => {
+    const { send, flight, failures } = setUp();
+    const sent = ['1', '2', '3', 'poison', '5', '6', '7'].map((content) => send(content));
+    const batches: string[] = [];
+    const answers = Promise.all(sent.map(answer));
+    for (;;) {
+      const batch = await Promise.race([flight(), answers]);
+      if (Array.isArray(batch)) break;
+      batches.push(batch.contents.join(' '));
+      if (batch.contents.includes('poison')) batch.fail(refused());
+      else batch.store();
+    }
+    expect(batches).toEqual(['1 2 3 poison 5 6 7', '1 2 3 poison', '1 2', '3 poison', '3', 'poison', '5 6 7']);
+    expect(await answers).toEqual([1, 2, 3, 'internal', 4, 5, 6]);
+    expect(failures).toEqual([7, 4, 2, 1]);
+  });
+});
+
+describe('a room that somebody else has locked', () => {
+  it('stops its own sends only; they are stored in order when the lock is gone', async () => {
+    const { send, flight } = setUp();
+    const locked = [send('l1', { roomId: 'locked' })];
+    const second = [send('s1', { roomId: 'second' })];
+    locked.push(send('l2', { roomId: 'locked' }));
+    (await flight()).fail(contended());
+    const alone = await flight();
+    expect(alone.contents).toEqual(['l1', 'l2']); // and waits for its lock, for as long as that takes
+    locked.push(send('l3', { roomId: 'locked' }));
+    second.push(send('s2', { roomId: 'second' }));
+    for (let n = 1; n <= 3; n++) {
+      const third = send(`t${n}`, { roomId: 'third' });
+      const beside = await flight();
+      expect(beside.contents).toEqual([`t${n}`]);
+      beside.store();
+      expect(await answer(third)).toBe(n);
+    }
+
+    alone.fail(contended());
+    const other = await flight();
+    expect(other.contents).toEqual(['s1', 's2']);
+    other.store();
+    expect(await Promise.all(second.map(answer))).toEqual([4, 5]);
+    const again = await flight();
+    expect(again.contents).toEqual(['l1', 'l2', 'l3']);
+    again.store();
+    expect(await Promise.all(locked.map(answer))).toEqual([6, 7, 8]);
+
+    const after = [send('l4', { roomId: 'locked' }), send('s3', { roomId: 'second' })];
+    const together = await flight();
+    expect(together.contents).toEqual(['l4', 's3']); // as if nothing had been
+    together.store();
+    await Promise.all(after);
+  });
+
+  it('tells its senders that it is unavailable when their time is up, and keeps nobody else waiting', async () => {
+    const { writer, send, flight, clock } = setUp();
+    const start = clock.ms;
+    const locked = answer(send('l', { roomId: 'locked' }));
+    for (;;) {
+      const batch = await Promise.race([flight(), locked]);
+      if (typeof batch !== 'object') break;
+      clock.ms += 2_000;
+      batch.fail(contended());
+    }
+    expect(await locked).toBe('unavailable');
+    expect(clock.ms - start).toBeLessThan(13_000);
+    await writer.drain();
+  });
+
+  it('in the first half of a refused batch is not overtaken by what of it is in the second', async () => {
+    const { send, flight } = setUp();
+    const sent = ['1', '2', '3', '4'].map((content) => send(content, { roomId: content === '2' ? 'other' : 'room' }));
+    (await flight()).fail(refused());
+    const half = await flight();
+    expect(half.contents).toEqual(['1', '2']);
+    half.fail(contended());
+    const rooms = [await flight()];
+    expect(rooms[0]?.contents).toEqual(['1', '3', '4']);
+    rooms[0]?.store();
+    rooms.push(await flight());
+    expect(rooms[1]?.contents).toEqual(['2']);
+    rooms[1]?.store();
+    expect(await Promise.all(sent.map(answer))).toEqual([1, 4, 2, 3]);
+  });
+});
+
+describe('no answer from the database', () => {
+  it('only what carries a client_msg_id is tried again; of the rest its sender is told that nobody knows', async () => {
+    const { send, flight } = setUp();
+    const sent = [send('1', { clientMsgId: 'k' }), send('2'), send('3', { clientMsgId: 'l' })];
+    (await flight()).fail(unavailable());
+    const again = await flight();
+    expect(again.contents).toEqual(['1', '3']);
+    await expect(sent[1]).rejects.toMatchObject({ code: 'unavailable', temporary: true });
+    again.store();
+    expect(await Promise.all(sent.map(answer))).toEqual([1, 'unavailable', 2]);
+  });
+
+  it('is waited out with longer and longer pauses, until the send’s time is up', async () => {
+    const { send, flight, clock, flights } = setUp();
+    const start = clock.ms;
+    const sent = answer(send('1', { clientMsgId: 'k' }));
+    for (;;) {
+      const batch = await Promise.race([flight(), sent]);
+      if (typeof batch !== 'object') break;
+      batch.fail(sqlError('57P03'));
+    }
+    expect(await sent).toBe('unavailable');
+    expect(clock.ms - start).toBeGreaterThan(10_000);
+    expect(clock.ms - start).toBeLessThan(11_500);
+    expect(Math.max(...clock.waits)).toBeLessThanOrEqual(1_000);
+    expect(Math.min(...clock.waits)).toBeLessThanOrEqual(20);
+    expect(flights.length).toBeLessThan(40);
+  });
+
+  it('a send whose time is up while it waits in the queue is not stored any more', async () => {
+    const { send, flight, flights, clock } = setUp();
+    const first = send('1');
+    const one = await flight();
+    const second = answer(send('2'));
+    clock.ms += 10_001;
+    one.store();
+    expect(await answer(first)).toBe(1); // it was on its way
+    expect(await second).toBe('unavailable');
+    expect(flights).toHaveLength(1);
+  });
+});
+
+type Fault = 'stored' | 'lost before' | 'lost after' | 'deadlock';
+
+it('whatever the database does, every send is answered, truly and once, and each room’s stored sends keep their order', async () => {
+  const send = fc.record({ room: fc.nat(4), key: fc.option(fc.nat(6), { nil: undefined }), poison: fc.nat(9).map((n) => n === 0) });
+  const fault = fc.constantFrom<Fault>('stored', 'stored', 'stored', 'lost before', 'lost after', 'deadlock');
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(send, { maxLength: 60 }),
+      fc.array(fault, { maxLength: 12 }),
+      fc.array(fc.nat(4)),
+      fc.nat(3),
+      async (sends, faults, locked, burst) => {
+        const logs = new Map<string, NewMessage[]>();
+        const keys = new Map<string, number>();
+        const busy = new Set<string>();
+        const locks = new Map(locked.map((room) => [`room ${room}`, 3]));
+        const remaining = [...faults];
+        const append = async (messages: readonly NewMessage[]): Promise<Outcome[]> => {
+          const rooms = new Set(messages.map(({ roomId }) => roomId));
+          for (const room of rooms) {
+            if (busy.has(room)) throw new Error('two batches of one room are in flight');
+            busy.add(room);
+          }
+          await new Promise((later) => setImmediate(later));
+          for (const room of rooms) busy.delete(room);
+          const waited = [...rooms].filter((room) => (locks.get(room) ?? 0) > 0);
+          for (const room of waited) locks.set(room, (locks.get(room) ?? 0) - 1);
+          if (waited.length > 0) throw contended();
+          const next = remaining.shift() ?? 'stored';
+          if (next === 'deadlock') throw sqlError('40P01');
+          if (next === 'lost before') throw unavailable();
+          if (messages.some(({ content }) => content.endsWith('poison'))) throw refused();
+          const outcomes = messages.map((message): Outcome => {
+            const log = logs.get(message.roomId) ?? [];
+            logs.set(message.roomId, log);
+            const key = message.clientMsgId === undefined ? undefined : `${message.roomId}/${message.clientMsgId}`;
+            const earlier = key === undefined ? undefined : keys.get(key);
+            if (earlier !== undefined) return { status: 'duplicate', seq: earlier, id: earlier, at: 0 };
+            log.push(message);
+            if (key !== undefined) keys.set(key, log.length);
+            return { status: 'stored', seq: log.length, id: log.length, at: 0 };
+          });
+          if (next === 'lost after') throw unavailable();
+          return outcomes;
+        };
+        const { writer } = setUp({ append, lanes: 2, laneOf: (roomId, lanes) => Number(roomId.slice(-1)) % lanes });
+        const sent: { message: NewMessage; told: Promise<number | string> }[] = [];
+        for (const [n, { room, key, poison }] of sends.entries()) {
+          const message = {
+            roomId: `room ${room}`,
+            userId: 'ann',
+            content: `${n}${poison ? ' poison' : ''}`,
+            clientMsgId: key === undefined ? undefined : `${key}`,
+          };
+          sent.push({ message, told: answer(writer.append(message)) });
+          if (burst > 0 && n % burst === 0) await new Promise((later) => setImmediate(later));
+        }
+        const answers = await Promise.all(sent.map(({ told }) => told));
+        await writer.drain();
+
+        for (const [n, { message }] of sent.entries()) {
+          const log = logs.get(message.roomId) ?? [];
+          const told = answers[n];
+          if (typeof told === 'number') {
+            const stored = log[told - 1];
+            expect(stored === message || stored?.clientMsgId === message.clientMsgId).toBe(true);
+          } else {
+            expect(message.content.endsWith('poison') ? ['internal', 'unavailable'] : ['unavailable']).toContain(told);
+            expect(told === 'internal' && log.includes(message)).toBe(false);
+          }
+        }
+        for (const log of logs.values()) {
+          const order = log.map((message) => sent.findIndex((one) => one.message === message));
+          expect(order).toEqual(order.toSorted((a, b) => a - b));
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
