@@ -3,7 +3,7 @@
 -- The room side. Every table starts with the room's bucket, every key and every WHERE too, so that the rooms can one day be
 -- spread over servers (docs/design.md, "Two sides").
 
--- The bucket of a room is the last hex digit of its id. src/rooms/bucket.ts has the same rule.
+-- The bucket of a room is the last hex digit of its id. src/database/bucket.ts has the same rule.
 CREATE FUNCTION room_bucket(room_id uuid) RETURNS smallint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
   SELECT (get_byte(uuid_send(room_id), 15) & 15)::smallint
 $$;

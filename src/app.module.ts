@@ -25,6 +25,9 @@ class NodeModule {
 @Module({})
 export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
-    return { module: AppModule, imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule] };
+    return {
+      module: AppModule,
+      imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule],
+    };
   }
 }

@@ -12,7 +12,11 @@ import { serverOptions, useRest } from './rest/rest.js';
 /** Builds one node, not yet listening, on a database that is migrated. `app.close()` gives everything back. */
 export async function createApp(config: Config, log: Logger): Promise<NestFastifyApplication> {
   const fastify = new FastifyAdapter(serverOptions);
-  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(config, log), fastify, { logger: nestLogger(log), abortOnError: false, bodyParser: false });
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(config, log), fastify, {
+    logger: nestLogger(log),
+    abortOnError: false,
+    bodyParser: false,
+  });
   await useRest(app, log);
   app.useWebSocketAdapter(new RealtimeAdapter(app, app.get(AccessTokens), () => app.get(RealtimeGateway).isDraining));
   return app;

@@ -15,21 +15,67 @@ const oneOf = <T extends string>(values: readonly T[], fallback: T, description:
 
 export const settings = {
   PORT: whole(0, 65_535, 3000, 'TCP port for REST and WebSocket; 0 takes a free one.'),
-  HOST: Type.String({ minLength: 1, default: '0.0.0.0', description: 'Address to listen on; 127.0.0.1 hides the node behind a proxy on the same machine.' }),
-  NODE_NAME: Type.String({ pattern: '^[A-Za-z0-9._-]{0,64}$', default: '', description: 'Name of this node in logs and in `hello`; empty makes one from host name and process id.' }),
-  DATABASE_URL: Type.String({ pattern: '^(postgres(ql)?://.+)?$', default: '', description: 'PostgreSQL 15 to 18, a database of its own. Empty starts the embedded PostgreSQL in DATA_DIR.' }),
-  DATABASE_LISTEN_URL: Type.String({ pattern: '^(postgres(ql)?://.+)?$', default: '', description: 'Direct address of the same database for LISTEN, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.' }),
+  HOST: Type.String({
+    minLength: 1,
+    default: '0.0.0.0',
+    description: 'Address to listen on; 127.0.0.1 hides the node behind a proxy on the same machine.',
+  }),
+  NODE_NAME: Type.String({
+    pattern: '^[A-Za-z0-9._-]{0,64}$',
+    default: '',
+    description: 'Name of this node in logs and in `hello`; empty makes one from host name and process id.',
+  }),
+  DATABASE_URL: Type.String({
+    pattern: '^(postgres(ql)?://.+)?$',
+    default: '',
+    description: 'PostgreSQL 15 to 18, a database of its own. Empty starts the embedded PostgreSQL in DATA_DIR.',
+  }),
+  DATABASE_LISTEN_URL: Type.String({
+    pattern: '^(postgres(ql)?://.+)?$',
+    default: '',
+    description:
+      'Direct address of the same database for LISTEN, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.',
+  }),
   DATABASE_POOL_SIZE: whole(2, 200, 10, 'Connections for everything but message writes and LISTEN, which have 1 for each lane and 1.'),
-  DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Folder of the embedded PostgreSQL and of the generated JWT secret.' }),
-  JWT_ACCESS_SECRET: Type.String({ pattern: '^(.{32,})?$', default: '', description: 'Key that signs access tokens, at least 32 bytes, the same on every node. Required with DATABASE_URL; else made once and kept in DATA_DIR.' }),
+  DATA_DIR: Type.String({
+    minLength: 1,
+    default: '.data',
+    description: 'Folder of the embedded PostgreSQL and of the generated JWT secret.',
+  }),
+  JWT_ACCESS_SECRET: Type.String({
+    pattern: '^([\\s\\S]{32,})?$',
+    default: '',
+    description:
+      'Key that signs access tokens, at least 32 bytes, the same on every node. Required with DATABASE_URL; else made once and kept in DATA_DIR.',
+  }),
   ACCESS_TOKEN_TTL_S: whole(1, 86_400, 1_800, 'Life of an access token; a socket lives no longer unless it sends refresh_token.'),
   REFRESH_TOKEN_TTL_S: whole(60, 31_536_000, 2_592_000, 'Life of a session since its last refresh.'),
   WRITER_LANES: whole(1, 16, 4, 'Batches of messages that may be in flight at once; rooms are spread over the lanes by bucket.'),
-  WRITER_QUEUE_MESSAGES: whole(500, 1_000_000, 20_000, 'Messages that may wait for their batch on this node; above it a send is refused with `overloaded`.'),
-  SOCKET_BUFFER_BYTES: whole(65_536, 1_073_741_824, 1_048_576, 'Bytes that may wait for one slow socket before it is taken out of the live stream and caught up later.'),
+  WRITER_QUEUE_MESSAGES: whole(
+    500,
+    1_000_000,
+    20_000,
+    'Messages that may wait for their batch on this node; above it a send is refused with `overloaded`.',
+  ),
+  SOCKET_BUFFER_BYTES: whole(
+    65_536,
+    1_073_741_824,
+    1_048_576,
+    'Bytes that may wait for one slow socket before it is taken out of the live stream and caught up later.',
+  ),
   SLOW_SOCKET_TIMEOUT_MS: whole(1_000, 600_000, 30_000, 'A socket that takes nothing for so long is closed with 4409.'),
-  HEARTBEAT_MS: whole(1_000, 300_000, 25_000, 'Interval of WebSocket pings; a socket that misses one is terminated at the next. Keep it below the proxy\'s read timeout.'),
-  DRAIN_MS: whole(0, 60_000, 3_000, 'After SIGTERM, the span over which clients are told to come back elsewhere, each at a random moment of it.'),
+  HEARTBEAT_MS: whole(
+    1_000,
+    300_000,
+    25_000,
+    "Interval of WebSocket pings; a socket that misses one is terminated at the next. Keep it below the proxy's read timeout.",
+  ),
+  DRAIN_MS: whole(
+    0,
+    60_000,
+    3_000,
+    'After SIGTERM, the span over which clients are told to come back elsewhere, each at a random moment of it.',
+  ),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
   LOG_FORMAT: oneOf(['auto', 'json', 'pretty'], 'auto', '`auto` is readable at a terminal and JSON elsewhere.'),
 } as const satisfies Record<string, TSchema>;
@@ -60,12 +106,15 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
   for (const [name, schema] of Object.entries(settings) as [SettingName, (typeof settings)[SettingName]][]) {
     const text = env[name];
     const value = text === undefined || text === '' ? Value.Default(schema, undefined) : Type.IsInteger(schema) ? numberFrom(text) : text;
-    if (!Value.Check(schema, value)) problems.push(`${name}=${secrets.has(name) ? '(hidden)' : text}: ${allowed(schema)}`);
+    if (!Value.Check(schema, value))
+      problems.push(`${name}=${secrets.has(name) ? '(hidden)' : JSON.stringify(text).slice(1, -1)}: ${allowed(schema)}`);
     values[name] = value;
   }
   const config = values as Config;
   if (config.DATABASE_URL !== '' && config.JWT_ACCESS_SECRET === '' && !env['JWT_ACCESS_SECRET']) {
-    problems.push('JWT_ACCESS_SECRET is missing: with DATABASE_URL set it must be given, at least 32 bytes, e.g. from: openssl rand -base64 48');
+    problems.push(
+      'JWT_ACCESS_SECRET is missing: with DATABASE_URL set it must be given, at least 32 bytes, e.g. from: openssl rand -base64 48',
+    );
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
@@ -77,7 +126,8 @@ export function allowed(schema: TSchema): string {
   if (minimum !== undefined) return `must be a whole number from ${minimum} to ${maximum}`;
   if (values !== undefined) return `must be one of ${values.join(', ')}`;
   if (schema === settings.JWT_ACCESS_SECRET) return 'must have at least 32 bytes';
-  if (schema === settings.DATABASE_URL || schema === settings.DATABASE_LISTEN_URL) return 'must be empty or start with postgres:// or postgresql://';
+  if (schema === settings.DATABASE_URL || schema === settings.DATABASE_LISTEN_URL)
+    return 'must be empty or start with postgres:// or postgresql://';
   return pattern === undefined ? 'must not be empty' : `must match ${pattern}`;
 }
 

@@ -8,20 +8,37 @@ import type { Config } from './config.js';
 export const LOGGER = Symbol('LOGGER');
 
 /** Never logged, wherever it turns up. */
-const redact = ['token', 'password', 'content', 'accessToken', 'refreshToken', 'authorization', 'cookie'].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+const redact = ['token', 'password', 'content', 'accessToken', 'refreshToken', 'authorization', 'cookie'].flatMap((name) => [
+  name,
+  `*.${name}`,
+  `*.*.${name}`,
+]);
 
 /** JSON lines in production, readable lines at a terminal. */
 export function createLogger(config: Config): Logger {
-  const options: LoggerOptions = { level: config.LOG_LEVEL, base: { node: nodeName(config) }, redact: { paths: redact, censor: '(hidden)' } };
+  const options: LoggerOptions = {
+    level: config.LOG_LEVEL,
+    base: { node: nodeName(config) },
+    redact: { paths: redact, censor: '(hidden)' },
+  };
   const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
   return readable ? pino(options, pretty({ ignore: 'pid,hostname,node', translateTime: 'HH:MM:ss.l', sync: true })) : pino(options);
 }
 
 /** Nest's own messages, in our log; what is routine at its start is debug for us. */
 export function nestLogger(log: Logger): LoggerService {
-  const write = (level: 'debug' | 'warn' | 'error' | 'fatal') => (message: unknown, ...rest: unknown[]) =>
-    log[level]({ context: rest.at(-1) }, message instanceof Error ? (message.stack ?? message.message) : String(message));
-  return { log: write('debug'), debug: write('debug'), verbose: write('debug'), warn: write('warn'), error: write('error'), fatal: write('fatal') };
+  const write =
+    (level: 'debug' | 'warn' | 'error' | 'fatal') =>
+    (message: unknown, ...rest: unknown[]) =>
+      log[level]({ context: rest.at(-1) }, message instanceof Error ? (message.stack ?? message.message) : String(message));
+  return {
+    log: write('debug'),
+    debug: write('debug'),
+    verbose: write('debug'),
+    warn: write('warn'),
+    error: write('error'),
+    fatal: write('fatal'),
+  };
 }
 
 /** The name of this node in logs and in `hello`. */

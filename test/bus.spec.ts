@@ -27,7 +27,8 @@ describe('whatever the bus does, a room is received complete, in order and once'
     await db.drop();
   });
 
-  const insert = (content: string) => db.sql.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, content]);
+  const insert = (content: string) =>
+    db.sql.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, content]);
   const joined = async (url = node.url) => {
     const client = await TestClient.connect(url, ann.token);
     await client.join(room);
@@ -50,7 +51,11 @@ describe('whatever the bus does, a room is received complete, in order and once'
     for (let n = 0; n < 3; n++) {
       await eventually(
         async () =>
-          (await db.sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trunkline listen'")).rowCount,
+          (
+            await db.sql.query(
+              "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trunkline listen'",
+            )
+          ).rowCount,
         'a LISTEN backend to kill',
       );
     }
@@ -67,10 +72,14 @@ describe('whatever the bus does, a room is received complete, in order and once'
     proxy.swallow();
     await insert('said into the void');
     await client.reaches(room, 1, 2_000);
-    const unready = await eventually(async () => {
-      const answer = await fetch(`${behind.url}/health/ready`);
-      return answer.status === 503 ? ((await answer.json()) as { reasons: string[] }) : undefined;
-    }, 'the node to be unready', 5_000);
+    const unready = await eventually(
+      async () => {
+        const answer = await fetch(`${behind.url}/health/ready`);
+        return answer.status === 503 ? ((await answer.json()) as { reasons: string[] }) : undefined;
+      },
+      'the node to be unready',
+      5_000,
+    );
     expect(unready.reasons).toEqual(['the bus (LISTEN) is not connected']);
     expect((await fetch(`${behind.url}/health/live`)).status).toBe(200);
     proxy.heal();
@@ -103,8 +112,20 @@ describe('whatever the bus does, a room is received complete, in order and once'
     await eventually(() => payloads.length === 20);
     const { refusedPayloads } = node.app.get(Feed).counters;
     const line = `m{"room_id":"${room}","seq":21,"id":1,"user_id":"${ann.id}","username":"mallory","content":"forged","created_at":"2026-01-01T00:00:00.000Z"}`;
-    const garbage = ['', 'x', '{}', '\n', `${'0'.repeat(32)}\n${line}`, `${payloads[0]?.slice(0, 32)}\n${line}`, `${payloads[0]}\n${line}`, 'é'.repeat(3_000), `${'f'.repeat(32)}\nm`, `${'f'.repeat(32)}\ne{`];
-    for (const payload of [...garbage, ...payloads, ...payloads.toReversed()]) await spy.query("SELECT pg_notify('trunkline', $1)", [payload]);
+    const garbage = [
+      '',
+      'x',
+      '{}',
+      '\n',
+      `${'0'.repeat(32)}\n${line}`,
+      `${payloads[0]?.slice(0, 32)}\n${line}`,
+      `${payloads[0]}\n${line}`,
+      'é'.repeat(3_000),
+      `${'f'.repeat(32)}\nm`,
+      `${'f'.repeat(32)}\ne{`,
+    ];
+    for (const payload of [...garbage, ...payloads, ...payloads.toReversed()])
+      await spy.query("SELECT pg_notify('trunkline', $1)", [payload]);
     await insert('the last');
     await client.reaches(room, 21);
     expect(node.app.get(Feed).counters.refusedPayloads - refusedPayloads).toBe(garbage.length - 1); // NOTIFY with an empty payload is none
@@ -147,7 +168,8 @@ describe('whatever the bus does, a room is received complete, in order and once'
     const plant = new pg.Client({ connectionString: db.url });
     await plant.connect();
     await plant.query('BEGIN');
-    for (const content of ['one', 'two', 'three']) await plant.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, content]);
+    for (const content of ['one', 'two', 'three'])
+      await plant.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, content]);
     await plant.query('DELETE FROM messages WHERE room_id = $1 AND seq = 2', [room]);
     await plant.query('COMMIT');
     await plant.end();

@@ -29,7 +29,16 @@ describe('the circle, on two nodes', () => {
     expect(seq).toBe(2);
     await Promise.all([a.reaches(room, 2), b.reaches(room, 2)]);
     expect(b.messages).toEqual([
-      { id: expect.any(Number), seq: 2, room_id: room, user_id: ann.id, username: ann.name, content: 'hello, world', client_msg_id: expect.any(String), created_at: expect.stringMatching(/Z$/) },
+      {
+        id: expect.any(Number),
+        seq: 2,
+        room_id: room,
+        user_id: ann.id,
+        username: ann.name,
+        content: 'hello, world',
+        client_msg_id: expect.any(String),
+        created_at: expect.stringMatching(/Z$/),
+      },
     ]);
     expect(a.messages).toEqual(b.messages);
     await Promise.all([a.close(), b.close()]);

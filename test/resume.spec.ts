@@ -23,7 +23,11 @@ describe('joining and resuming', () => {
   });
 
   const fill = (room: string, count: number, content = "'message ' || n") =>
-    db.sql.query(`INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, ${content} FROM generate_series(1, $3::int) AS n`, [room, ann.id, count]);
+    db.sql.query(`INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, ${content} FROM generate_series(1, $3::int) AS n`, [
+      room,
+      ann.id,
+      count,
+    ]);
 
   const expectWhole = async (client: TestClient, room: string, from = 0) => {
     const log = await roomLog(db.sql, room);
@@ -167,7 +171,10 @@ describe('joining and resuming', () => {
       fc.asyncProperty(
         fc.record({
           before: fc.integer({ min: 0, max: 30 }),
-          steps: fc.array(fc.oneof(fc.constant('send'), fc.constant('burst'), fc.constant('cut'), fc.constant('other node'), fc.constant('wait')), { minLength: 5, maxLength: 25 }),
+          steps: fc.array(
+            fc.oneof(fc.constant('send'), fc.constant('burst'), fc.constant('cut'), fc.constant('other node'), fc.constant('wait')),
+            { minLength: 5, maxLength: 25 },
+          ),
         }),
         async ({ before, steps }) => {
           const room = await createRoom(db.sql, [ann, bob]);

@@ -25,7 +25,10 @@ describe('a client that reads too slowly', () => {
   /** More than the kernel's buffers hold, so that the node's own must stop. */
   const flood = async (room: string, from: number) => {
     for (let n = 0; n < 20; n++) {
-      await db.sql.query("INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, repeat('x', 60000) || n FROM generate_series($3::int, $3::int + 19) AS n", [room, ann.id, from + n * 20]);
+      await db.sql.query(
+        "INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, repeat('x', 60000) || n FROM generate_series($3::int, $3::int + 19) AS n",
+        [room, ann.id, from + n * 20],
+      );
     }
   };
   const waitingBytes = () => {

@@ -1,6 +1,6 @@
 /** What the bus reads from the tables: the heads, and what notifications did not bring. */
 import type { Queryable } from '../database/database.js';
-import { roomBucket } from '../rooms/bucket.js';
+import { roomBucket } from '../database/bucket.js';
 import { eventEntry, type LogEntry } from './payload.js';
 
 /** Entries and bytes of one read, so that a node never holds a large backlog at once. A page has at least one entry. */

@@ -153,7 +153,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.counters.payloads++;
     if (this.key === undefined || readPayload(payload, this.key, this.reader)) return;
     this.counters.refusedPayloads++;
-    if (this.counters.refusedPayloads === 1) this.log.warn('a notification that is not ours was dropped; who else may connect to this database?');
+    if (this.counters.refusedPayloads === 1)
+      this.log.warn('a notification that is not ours was dropped; who else may connect to this database?');
   }
 
   private payloadReader(): PayloadReader {
@@ -186,7 +187,13 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     const { epoch, queueUsage } = await readServerState(this.db);
     this.queueUsage = queueUsage;
     const open = [...this.rooms.values()].filter((room) => room.isOpen);
-    const heads = open.length === 0 ? new Map<string, number>() : await readHeads(this.db, open.map(({ roomId }) => roomId));
+    const heads =
+      open.length === 0
+        ? new Map<string, number>()
+        : await readHeads(
+            this.db,
+            open.map(({ roomId }) => roomId),
+          );
     this.sweptAt = Date.now();
     const epochChanged = epoch !== this.epoch;
     this.epoch = epoch;
@@ -228,7 +235,10 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     if (hole === undefined) return this.take(room, entries);
     // The room's head says that they exist, and no commit will bring them any more: somebody took them out of the table.
     this.log.error({ room: room.roomId, ...hole }, 'seqs are missing from the log of a room');
-    this.take(room, entries.filter(({ seq }) => seq < hole.from));
+    this.take(
+      room,
+      entries.filter(({ seq }) => seq < hole.from),
+    );
     if (room.lastSeq >= hole.to) return;
     room.skipTo(hole.to + 1);
     this.follower?.resync(room.roomId, 'gap_in_log');

@@ -71,7 +71,10 @@ export class Listener {
 
   private async connect(): Promise<void> {
     const socket = new Socket();
-    const subscriber = pgListen.default({ ...this.config, stream: () => socket }, { paranoidChecking: false, retryLimit: 1, parse: (text: string) => text });
+    const subscriber = pgListen.default(
+      { ...this.config, stream: () => socket },
+      { paranoidChecking: false, retryLimit: 1, parse: (text: string) => text },
+    );
     this.socket = socket;
     this.subscriber = subscriber;
     subscriber.events.on('error', (error) => this.lose(subscriber, error.message));

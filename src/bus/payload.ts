@@ -30,7 +30,8 @@ const seqAt = roomIdAt + 36 + '","seq":'.length;
 /** @returns false when the payload is not one of ours; then nothing was read from it. */
 export function readPayload(payload: string, key: Buffer, reader: PayloadReader): boolean {
   const lines = payload.slice(digestLength);
-  if (lines.length === 0 || !timingSafeEqual(Buffer.from(digest(lines, key)), Buffer.from(payload.slice(0, digestLength).padEnd(digestLength).replace(/[^0-9a-f]/g, 'x')))) return false;
+  const given = Buffer.from(payload.slice(0, digestLength), 'latin1');
+  if (given.length < digestLength || !timingSafeEqual(given, Buffer.from(digest(lines, key), 'latin1'))) return false;
   let from = 1;
   while (from < lines.length) {
     let to = lines.indexOf('\n', from);
@@ -46,12 +47,21 @@ function readLine(tag: string, text: string, reader: PayloadReader): void {
   const roomId = text.slice(roomIdAt, roomIdAt + 36);
   if (!reader.wants(roomId)) return;
   const seq = Number.parseInt(text.slice(seqAt, seqAt + 17), 10);
-  if (tag === 'm') reader.entry(roomId, { seq, json: text });
-  else if (tag === 'e') reader.entry(roomId, eventEntry(seq, text));
-  else if (tag === 'r') reader.upTo(roomId, seq);
+  const entry = tag === 'm' ? { seq, json: text } : tag === 'e' ? readEvent(seq, text) : undefined;
+  if (entry !== undefined) reader.entry(roomId, entry);
+  else if (Number.isSafeInteger(seq)) reader.upTo(roomId, seq); // 'r', or what can't be read here
 }
 
 export const eventEntry = (seq: number, json: string): LogEntry => ({ seq, json, event: JSON.parse(json) as RoomEvent });
+
+/** An event as it stands in a payload, or undefined where that is not one. */
+function readEvent(seq: number, json: string): LogEntry | undefined {
+  try {
+    return eventEntry(seq, json);
+  } catch {
+    return undefined;
+  }
+}
 
 /** The digest that SQL's bus_notify puts in front: nested, because a plain hash of key and text can be extended without the key. */
 export function digest(lines: string, key: Buffer): string {

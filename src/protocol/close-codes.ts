@@ -4,7 +4,7 @@
  */
 export const closeCodes = {
   serviceRestart: { code: 1012, meaning: 'This node is going away: reconnect and resume, to any node.' },
-  tooBig: { code: 1009, meaning: 'A frame of more than 512 KiB: do not send it again.' },
+  tooBig: { code: 1009, meaning: 'A frame of more than 1 MiB: do not send it again.' },
   tryAgainLater: { code: 1013, meaning: 'The node can take no more sockets now: reconnect with back-off.' },
   badFrames: { code: 4400, meaning: 'Too many frames that are no commands: mend the client, reconnect.' },
   tokenExpired: { code: 4401, meaning: 'The access token has expired: refresh it, reconnect and resume.' },

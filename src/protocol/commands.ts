@@ -17,12 +17,18 @@ const seqOrNull = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAF
 
 export const commandSchemas = {
   auth: Type.Object({ token }),
-  join_room: Type.Object({ room_id: roomId, last_seen_seq: Type.Optional(seqOrNull), epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()])) }),
+  join_room: Type.Object({
+    room_id: roomId,
+    last_seen_seq: Type.Optional(seqOrNull),
+    epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()])),
+  }),
   leave_room: Type.Object({ room_id: roomId }),
   send_message: Type.Object({
     room_id: roomId,
     content: Type.String({ description: '1 to 65,536 characters, any Unicode except NUL' }),
-    client_msg_id: Type.Optional(Type.Union([uuid('makes the send idempotent: a retry with the same id is answered with the first one’s seq'), Type.Null()])),
+    client_msg_id: Type.Optional(
+      Type.Union([uuid('makes the send idempotent: a retry with the same id is answered with the first one’s seq'), Type.Null()]),
+    ),
   }),
   typing_start: Type.Object({ room_id: roomId }),
   typing_stop: Type.Object({ room_id: roomId }),
@@ -65,11 +71,13 @@ export function parseCommand(text: string): Command {
   }
   const { event, data = {}, id } = frame as { event?: unknown; data?: unknown; id?: unknown };
   const given = typeof id === 'number' || (typeof id === 'string' && id.length <= 256);
-  if (id !== undefined && !given) throw new RefusedFrame(new ClientError('invalid_payload', 'id: must be a number or a string of at most 256 characters.'));
+  if (id !== undefined && !given)
+    throw new RefusedFrame(new ClientError('invalid_payload', 'id: must be a number or a string of at most 256 characters.'));
   const commandId = given ? id : undefined;
   if (typeof event !== 'string') throw new RefusedFrame(new ClientError('invalid_frame', 'The frame has no event.'), commandId);
   const validator = validators.get(event);
-  if (validator === undefined) throw new RefusedFrame(new ClientError('unknown_event', `There is no command ${JSON.stringify(event.slice(0, 64))}.`), commandId);
+  if (validator === undefined)
+    throw new RefusedFrame(new ClientError('unknown_event', `There is no command ${JSON.stringify(event.slice(0, 64))}.`), commandId);
   if (!validator.Check(data)) throw new RefusedFrame(invalidPayload(validator, data), commandId);
 
   const command = { event, data, ...(given && { id: commandId }) } as Command;
@@ -101,8 +109,11 @@ function characters(text: string): number {
 
 function invalidPayload(validator: Validator, data: unknown): ClientError {
   const fields = validator.Errors(data).map(({ instancePath, message, keyword, params }) => {
-    const missing = keyword === 'required' ? (params as { requiredProperties: string[] }).requiredProperties[0] : undefined;
-    return { field: missing ?? (instancePath.slice(1).replaceAll('/', '.') || 'data'), message: missing ? 'is required' : keyword === 'pattern' ? 'must be a UUID' : message };
+    const missing = keyword === 'required' ? params.requiredProperties[0] : undefined;
+    return {
+      field: missing ?? (instancePath.slice(1).replaceAll('/', '.') || 'data'),
+      message: missing ? 'is required' : keyword === 'pattern' ? 'must be a UUID' : message,
+    };
   });
   const first = fields[0] ?? { field: 'data', message: 'is not valid' };
   return new ClientError('invalid_payload', `${first.field}: ${first.message}.`, { fields });

@@ -9,13 +9,29 @@ export const errorCodes = {
   not_a_member: { status: 403, temporary: false, meaning: 'Only members of the room may do this: join it first.' },
   room_not_found: { status: 404, temporary: false, meaning: 'There is no such room, or it is hidden from you.' },
   not_found: { status: 404, temporary: false, meaning: 'There is nothing at this address.' },
-  conflict: { status: 409, temporary: false, meaning: 'It exists already: the name or email is taken, or the client_msg_id was used with another content.' },
+  conflict: {
+    status: 409,
+    temporary: false,
+    meaning: 'It exists already: the name or email is taken, or the client_msg_id was used with another content.',
+  },
   invalid_frame: { status: 400, temporary: false, meaning: 'The frame is not a JSON text object with an event.' },
   unknown_event: { status: 400, temporary: false, meaning: 'There is no command of this name.' },
-  invalid_payload: { status: 400, temporary: false, meaning: 'A field is missing, unknown or not allowed; the message says which, and why.' },
-  message_too_long: { status: 413, temporary: false, meaning: 'The content has more than 65,536 characters, or the body or frame more than 512 KiB.' },
+  invalid_payload: {
+    status: 400,
+    temporary: false,
+    meaning: 'A field is missing, unknown or not allowed; the message says which, and why.',
+  },
+  message_too_long: {
+    status: 413,
+    temporary: false,
+    meaning: 'The content has more than 65,536 characters, or a REST body more than 512 KiB.',
+  },
   rate_limited: { status: 429, temporary: true, meaning: 'Too many requests: wait retry_after_ms.' },
-  overloaded: { status: 503, temporary: true, meaning: 'The node has more waiting than it may hold; nothing was stored: send again after retry_after_ms.' },
+  overloaded: {
+    status: 503,
+    temporary: true,
+    meaning: 'The node has more waiting than it may hold; nothing was stored: send again after retry_after_ms.',
+  },
   unavailable: {
     status: 503,
     temporary: true,

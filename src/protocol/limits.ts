@@ -1,8 +1,10 @@
 /** Limits of the wire contract. Not settings: clients are written against them. */
 export const limits = {
   contentMaxCharacters: 65_536,
-  /** A message of 65,536 characters fits in any script, also with every character escaped (6 bytes each). */
-  frameMaxBytes: 524_288,
+  /** A message of 65,536 characters fits in any script, also with every character escaped (12 bytes for one above U+FFFF). */
+  frameMaxBytes: 1_048_576,
+  /** Of a REST request. */
+  bodyMaxBytes: 524_288,
   authDeadlineMs: 5_000,
   historyPageMax: 100,
   /** Sends of one socket that may wait for their commit; above it the node stops reading that socket. */

@@ -15,7 +15,11 @@ export interface Hello {
   limits: { [Name in keyof typeof limits as SnakeCase<Name>]: number };
 }
 
-type SnakeCase<S extends string> = S extends `${infer Head}${infer Tail}` ? (Head extends Lowercase<Head> ? `${Head}${SnakeCase<Tail>}` : `_${Lowercase<Head>}${SnakeCase<Tail>}`) : S;
+type SnakeCase<S extends string> = S extends `${infer Head}${infer Tail}`
+  ? Head extends Lowercase<Head>
+    ? `${Head}${SnakeCase<Tail>}`
+    : `_${Lowercase<Head>}${SnakeCase<Tail>}`
+  : S;
 
 export interface RoomEvent {
   room_id: string;
@@ -49,7 +53,13 @@ export interface Push {
   user_left: { room_id: string; user_id: string; username: string; seq: number };
   token_refreshed: { token_expires_at: string };
   pong: Record<string, never>;
-  error: { message: string; code: ClientError['code']; temporary: boolean; retry_after_ms?: number; fields?: readonly { field: string; message: string }[] };
+  error: {
+    message: string;
+    code: ClientError['code'];
+    temporary: boolean;
+    retry_after_ms?: number;
+    fields?: readonly { field: string; message: string }[];
+  };
   reconnect: { after_ms: number; reason: string };
 }
 
@@ -80,7 +90,14 @@ export const encodeBatch = (messages: readonly string[]): string => `{"event":"n
  * One page of what a client missed, ascending: messages, and the events among them.
  * @param nextCursor the seq to give as last_seen_seq next time
  */
-export function encodeHistory(roomId: string, messages: readonly string[], events: readonly string[], nextCursor: number, hasMore: boolean, id?: CommandId): string {
+export function encodeHistory(
+  roomId: string,
+  messages: readonly string[],
+  events: readonly string[],
+  nextCursor: number,
+  hasMore: boolean,
+  id?: CommandId,
+): string {
   const head = id === undefined ? '{"event":"history","data":{' : `{"event":"history","id":${JSON.stringify(id)},"data":{`;
   return `${head}"room_id":"${roomId}","messages":[${messages.join(',')}],"events":[${events.join(',')}],"next_cursor":${nextCursor},"has_more":${hasMore}}}`;
 }

@@ -87,6 +87,7 @@ export class Connection implements Subscriber {
         limits: {
           content_max_characters: limits.contentMaxCharacters,
           frame_max_bytes: limits.frameMaxBytes,
+          body_max_bytes: limits.bodyMaxBytes,
           auth_deadline_ms: limits.authDeadlineMs,
           history_page_max: limits.historyPageMax,
           unanswered_sends_max: limits.unansweredSendsMax,
@@ -212,7 +213,8 @@ export class Connection implements Subscriber {
   }
 
   private acceptAuth(token: string, id?: CommandId): undefined {
-    if (this.identity !== undefined) throw new ClientError('conflict', 'This connection is authenticated already; to renew its token, send refresh_token.');
+    if (this.identity !== undefined)
+      throw new ClientError('conflict', 'This connection is authenticated already; to renew its token, send refresh_token.');
     this.authenticate(this.parts.tokens.verify(token), id);
   }
 
@@ -231,7 +233,12 @@ export class Connection implements Subscriber {
       .then(
         (stored) => {
           if (id === undefined && clientMsgId === undefined) return;
-          const ack = { room_id: data.room_id, ...(clientMsgId !== undefined && { client_msg_id: clientMsgId }), id: stored.id, seq: stored.seq };
+          const ack = {
+            room_id: data.room_id,
+            ...(clientMsgId !== undefined && { client_msg_id: clientMsgId }),
+            id: stored.id,
+            seq: stored.seq,
+          };
           this.reply('message_ack', { ...ack, created_at: stored.createdAt, duplicate: stored.duplicate }, id);
         },
         (error: unknown) => this.replyError(error, id),
@@ -281,14 +288,16 @@ export class Connection implements Subscriber {
     const head = Math.max(lastSeq, subscription.room.lastSeq);
     this.reply('joined_room', { room_id: subscription.room.roomId, last_seq: head, epoch: feed.epoch }, id);
     const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
-    const reason = epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
+    const reason =
+      epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
     if (seen === undefined || reason !== undefined) {
       subscription.begin(head);
       if (reason !== undefined) subscription.resync(reason, id);
       return;
     }
     subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
-    if (hidden) this.push('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
+    if (hidden)
+      this.push('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
     void this.catchUp();
   }
 

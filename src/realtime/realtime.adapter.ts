@@ -47,7 +47,9 @@ export class RealtimeAdapter extends WsAdapter {
     // Until ws has it, the socket is nobody's: its failure must not be the process's.
     socket.on('error', () => socket.destroy());
     const url = URL.canParse(request.url ?? '', 'ws://node') ? new URL(request.url ?? '', 'ws://node') : undefined;
-    const server = (this.wsServersRegistry.get(port) as (WebSocketServer & { path: string })[] | undefined)?.find(({ path }) => path === url?.pathname);
+    const server = (this.wsServersRegistry.get(port) as (WebSocketServer & { path: string })[] | undefined)?.find(
+      ({ path }) => path === url?.pathname,
+    );
     if (url === undefined || server === undefined) return refuse(socket, 404);
     if (this.isDraining()) return refuse(socket, 503);
     const token = bearer(request) ?? url.searchParams.get('token') ?? undefined;

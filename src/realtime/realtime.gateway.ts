@@ -27,14 +27,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
   private heartbeatTimer: NodeJS.Timeout | undefined;
   private draining: Promise<void> | undefined;
 
-  constructor(
-    @Inject(CONFIG) config: Config,
-    @Inject(LOGGER) log: Logger,
-    tokens: AccessTokens,
-    chat: ChatService,
-    feed: Feed,
-    hub: Hub,
-  ) {
+  constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger, tokens: AccessTokens, chat: ChatService, feed: Feed, hub: Hub) {
     this.parts = { config, nodeName: nodeName(config), log, tokens, chat, feed, hub };
   }
 

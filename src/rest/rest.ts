@@ -14,7 +14,7 @@ import { RestValidationPipe } from './validation.js';
 
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
 export const serverOptions = {
-  bodyLimit: limits.frameMaxBytes,
+  bodyLimit: limits.bodyMaxBytes,
   genReqId: () => uuidv7(),
   requestIdHeader: false,
   frameworkErrors: refuseAddress,

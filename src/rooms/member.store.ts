@@ -1,5 +1,5 @@
 import type { Queryable } from '../database/database.js';
-import { roomBucket } from './bucket.js';
+import { roomBucket } from '../database/bucket.js';
 import type { Role } from './room.store.js';
 
 /** A member as it stands in the table and on the wire. */

@@ -1,5 +1,5 @@
 import type { Queryable } from '../database/database.js';
-import { roomBucket } from './bucket.js';
+import { roomBucket } from '../database/bucket.js';
 
 /** Who may read what is older than its own join: every member (`shared`), or nobody (`joined`). */
 export type History = 'shared' | 'joined';

@@ -2,7 +2,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { startNode, type TestNode } from '../../test/support/node.js';
 import { call, createRoom, registerUser, type Answer, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
-import { roomBucket } from './bucket.js';
+import { roomBucket } from '../database/bucket.js';
 
 let db: TestDatabase;
 let node: TestNode;

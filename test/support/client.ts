@@ -94,7 +94,7 @@ export class TestClient {
   }
 
   contents(roomId: string): string[] {
-    return [...(this.rooms.get(roomId) ?? [])].sort(([a], [b]) => a - b).map(([, content]) => content);
+    return [...(this.rooms.get(roomId) ?? [])].toSorted(([a], [b]) => a - b).map(([, content]) => content);
   }
 
   async close(): Promise<void> {
@@ -110,8 +110,9 @@ export class TestClient {
   private take(frame: Frame): void {
     this.frames.push(frame);
     if (frame.event === 'new_message_batch') for (const message of frame.data as unknown as Message[]) this.takeMessage(message);
-    if (frame.event === 'room_event') this.hold(frame.data['room_id'] as string, frame.data['seq'] as number, `[${String(frame.data['kind'])}]`);
-    if (frame.event === 'history') this.takeHistory(frame.data as { messages?: Message[]; events?: { room_id: string; seq: number; kind: string }[] });
+    if (frame.event === 'room_event')
+      this.hold(frame.data['room_id'] as string, frame.data['seq'] as number, `[${String(frame.data['kind'])}]`);
+    if (frame.event === 'history') this.takeHistory(frame.data);
     const { room_id, last_seq } = frame.data as { room_id: string; last_seq: number };
     if (frame.event === 'joined_room' && !this.rooms.has(room_id)) this.startAt(room_id, last_seq, '[start]');
     if (frame.event === 'resync') this.startAt(room_id, last_seq, '[resync]');
@@ -121,8 +122,14 @@ export class TestClient {
     }
   }
 
-  private takeHistory({ messages = [], events = [] }: { messages?: Message[]; events?: { room_id: string; seq: number; kind: string }[] }): void {
-    const entries = [...messages, ...events].sort((a, b) => a.seq - b.seq);
+  private takeHistory({
+    messages = [],
+    events = [],
+  }: {
+    messages?: Message[];
+    events?: { room_id: string; seq: number; kind: string }[];
+  }): void {
+    const entries = [...messages, ...events].toSorted((a, b) => a.seq - b.seq);
     for (const entry of entries) {
       if ('kind' in entry) this.hold(entry.room_id, entry.seq, `[${entry.kind}]`);
       else this.takeMessage(entry);

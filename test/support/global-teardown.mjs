@@ -10,10 +10,9 @@ export default async function globalTeardown() {
   const { rows } = await admin.query(
     `SELECT application_name, datname FROM pg_stat_activity WHERE datname LIKE 'trunkline_test_${process.pid}_%'`,
   );
-  const left = await admin.query(
-    `SELECT datname FROM pg_database WHERE datname LIKE 'trunkline_test_${process.pid}_%' OR datname = $1`,
-    [cluster.template],
-  );
+  const left = await admin.query(`SELECT datname FROM pg_database WHERE datname LIKE 'trunkline_test_${process.pid}_%' OR datname = $1`, [
+    cluster.template,
+  ]);
   for (const { datname } of left.rows) await admin.query(`DROP DATABASE IF EXISTS ${datname} WITH (FORCE)`);
   await admin.end();
   await cluster.embedded?.stop();

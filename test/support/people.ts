@@ -16,9 +16,18 @@ const jwt = new JwtService({ secret: testSecret });
 /** @param ttlS seconds until the token expires */
 export async function createPerson(sql: pg.Pool, name = `user-${randomUUID().slice(0, 8)}`, ttlS = 3_600): Promise<Person> {
   const id = uuidv7();
-  await sql.query('INSERT INTO users (id, username, username_key, email, email_key, password_hash) VALUES ($1, $2, $2, $3, $3, $4)', [id, name, `${name}@example.org`, 'none']);
+  await sql.query('INSERT INTO users (id, username, username_key, email, email_key, password_hash) VALUES ($1, $2, $2, $3, $3, $4)', [
+    id,
+    name,
+    `${name}@example.org`,
+    'none',
+  ]);
   const sessionId = uuidv7();
-  await sql.query("INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')", [sessionId, id, randomBytes(32)]);
+  await sql.query("INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')", [
+    sessionId,
+    id,
+    randomBytes(32),
+  ]);
   return { id, name, token: tokenFor({ id, name }, ttlS, sessionId) };
 }
 
@@ -29,9 +38,17 @@ export const tokenFor = ({ id, name }: { id: string; name: string }, ttlS: numbe
 export async function createRoom(sql: pg.Pool, members: readonly Person[], history: 'shared' | 'joined' = 'shared'): Promise<string> {
   const [owner, ...others] = members;
   const id = uuidv7();
-  await sql.query('INSERT INTO rooms (bucket, id, name, history, created_by) VALUES (room_bucket($1), $1, $2, $3, $4)', [id, `room ${id}`, history, owner?.id]);
+  await sql.query('INSERT INTO rooms (bucket, id, name, history, created_by) VALUES (room_bucket($1), $1, $2, $3, $4)', [
+    id,
+    `room ${id}`,
+    history,
+    owner?.id,
+  ]);
   if (owner !== undefined) {
-    await sql.query("INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq) VALUES (room_bucket($1), $1, $2, $3, 'owner', 0)", [id, owner.id, owner.name]);
+    await sql.query(
+      "INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq) VALUES (room_bucket($1), $1, $2, $3, 'owner', 0)",
+      [id, owner.id, owner.name],
+    );
   }
   for (const person of others) await sql.query('SELECT join_room($1, $2, $3)', [id, person.id, person.name]);
   return id;

@@ -17,7 +17,14 @@ export interface ProcessNode {
 export async function startProcessNode(env: Record<string, string>): Promise<ProcessNode> {
   const port = await freePort();
   const child = spawn(process.execPath, ['dist/main.js'], {
-    env: { PATH: process.env['PATH'] ?? '', JWT_ACCESS_SECRET: testSecret, HOST: '127.0.0.1', PORT: String(port), LOG_FORMAT: 'json', ...env },
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      JWT_ACCESS_SECRET: testSecret,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      LOG_FORMAT: 'json',
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';

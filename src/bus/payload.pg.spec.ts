@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import pg from 'pg';
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+import { createPerson, createRoom } from '../../test/support/people.js';
+import { eventually } from '../../test/support/eventually.js';
+import { digest, readPayload, type LogEntry, type PayloadReader } from './payload.js';
+
+class Reading implements PayloadReader {
+  readonly entries: LogEntry[] = [];
+  readonly ranges: [string, number][] = [];
+  readonly beats: string[] = [];
+  constructor(readonly wanted: (roomId: string) => boolean = () => true) {}
+  wants = (roomId: string) => this.wanted(roomId);
+  entry = (_: string, entry: LogEntry) => void this.entries.push(entry);
+  upTo = (roomId: string, seq: number) => void this.ranges.push([roomId, seq]);
+  heartbeat = (beat: string) => void this.beats.push(beat);
+}
+
+describe('a payload', () => {
+  const key = randomBytes(32);
+
+  it('that is not ours is refused before anything of it is read, whatever it is', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), fc.stringMatching(/^[0-9a-f]{32}\n[mehr]\{.*$/)), (payload) => {
+        const reading = new Reading();
+        expect(readPayload(payload, key, reading)).toBe(false);
+        expect([...reading.entries, ...reading.ranges, ...reading.beats]).toEqual([]);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('with a right digest never makes the reader throw, whatever is in its lines', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.constantFrom('m', 'e', 'h', 'r', 'z', ''), fc.string({ maxLength: 80 })), { minLength: 1 }),
+        (parts) => {
+          const lines = parts.map(([tag, text]) => `\n${tag}${text}`).join('');
+          expect(readPayload(digest(lines, key) + lines, key, new Reading())).toBe(true);
+        },
+      ),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('that was changed in one place is refused', () => {
+    const lines = `\nh${'beat'.repeat(10)}`;
+    const payload = digest(lines, key) + lines;
+    for (let at = 0; at < payload.length; at++) {
+      const changed = payload.slice(0, at) + (payload[at] === 'a' ? 'b' : 'a') + payload.slice(at + 1);
+      expect(readPayload(changed, key, new Reading())).toBe(false);
+    }
+  });
+
+  describe('made by PostgreSQL', () => {
+    let db: TestDatabase;
+    beforeAll(async () => {
+      db = await createTestDatabase();
+    });
+    afterAll(() => db.drop());
+
+    it('is believed, and says what was stored, in (room_id, seq) order; rooms that are not wanted are passed over', async () => {
+      const payloads: string[] = [];
+      const listener = new pg.Client({ connectionString: db.url });
+      await listener.connect();
+      listener.on('notification', ({ payload }) => payloads.push(payload ?? ''));
+      await listener.query('LISTEN trunkline');
+      const ann = await createPerson(db.sql);
+      const rooms = [await createRoom(db.sql, [ann]), await createRoom(db.sql, [ann])];
+      const contents = ['plain', '"quoted"\\', 'é漢𝒳\u2028', '\u0001\n\t', 'x'.repeat(9_000)];
+      await db.sql.query(
+        `INSERT INTO messages (room_id, user_id, content) SELECT r, $2, c FROM unnest($1::uuid[]) AS r, unnest($3::text[]) AS c`,
+        [rooms, ann.id, contents],
+      );
+      await db.sql.query('SELECT leave_room($1, $2, $2, $3)', [rooms[0], ann.id, 'left']);
+      await eventually(() => payloads.some((payload) => payload.includes('"kind"')));
+      const { rows } = await db.sql.query<{ key: Buffer }>('SELECT key FROM bus_key');
+      const [all, one] = [new Reading(), new Reading((roomId) => roomId === rooms[1])];
+      for (const payload of payloads) {
+        expect(Buffer.byteLength(payload)).toBeLessThan(8_000);
+        expect(readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), all)).toBe(true);
+        readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), one);
+      }
+      const stored = all.entries.map(({ json }) => JSON.parse(json) as { room_id: string; content?: string });
+      expect(one.entries.map(({ json }) => json)).toEqual(
+        all.entries.filter(({ json }) => json.includes(rooms[1] ?? '')).map(({ json }) => json),
+      );
+      for (const room of rooms) {
+        expect(stored.filter(({ room_id, content }) => room_id === room && content !== undefined).map(({ content }) => content)).toEqual(
+          contents.slice(0, 4),
+        );
+      }
+      expect(all.ranges.map(([room]) => room).toSorted()).toEqual([...rooms].toSorted());
+      expect(all.entries.at(-1)?.event).toMatchObject({ kind: 'left', user_id: ann.id, username: ann.name });
+      await listener.end();
+    });
+  });
+});

@@ -1,0 +1,89 @@
+import { jest } from '@jest/globals';
+import type { Feed } from '../bus/feed.js';
+import { RoomLog } from '../bus/room-log.js';
+import { Hub } from './hub.js';
+import type { Outbox } from './outbox.js';
+import type { Subscriber } from './subscription.js';
+
+const roomId = '018f0000-0000-7000-8000-000000000001';
+
+/** The hub on a feed that is driven by hand, with sockets that keep what they are given. */
+function harness(sockets: number) {
+  const log = new RoomLog(roomId);
+  log.open(0);
+  const hub = new Hub({ attach: () => undefined, follow: () => log, unfollow: () => undefined, epoch: 'one' } as unknown as Feed);
+  const received: Buffer[][] = [];
+  const subscriptions = Array.from({ length: sockets }, () => {
+    const frames: Buffer[] = [];
+    received.push(frames);
+    const owner: Subscriber = {
+      userId: 'user',
+      outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
+      ended: () => undefined,
+    };
+    const subscription = hub.subscribe(roomId, owner);
+    subscription.begin(0);
+    return subscription;
+  });
+  const deliver = (seq: number) => {
+    const entry = { seq, json: `{"seq":${seq}}` };
+    log.take(entry);
+    hub.deliver(roomId, [entry]);
+  };
+  return { hub, received, subscriptions, deliver };
+}
+
+const seqsIn = (frame: Buffer) => (frame.toString('latin1').match(/"seq":\d+/g) ?? []).map((text) => Number(text.slice(6)));
+
+describe('the fan-out of a room', () => {
+  beforeEach(() => {
+    jest.useFakeTimers();
+  });
+  afterEach(() => {
+    jest.useRealTimers();
+  });
+
+  it('sends a lone message at once, and what follows within 20 ms together at the end of the window', async () => {
+    const { received, deliver } = harness(1);
+    deliver(1);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(received[0]?.map(seqsIn)).toEqual([[1]]);
+    for (let seq = 2; seq <= 20; seq++) {
+      deliver(seq);
+      await jest.advanceTimersByTimeAsync(1);
+    }
+    expect(received[0]).toHaveLength(1);
+    await jest.advanceTimersByTimeAsync(1);
+    expect(received[0]?.map(seqsIn)).toEqual([[1], Array.from({ length: 19 }, (_, n) => n + 2)]);
+    await jest.advanceTimersByTimeAsync(100);
+    deliver(21);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(received[0]).toHaveLength(3);
+  });
+
+  it('makes at most 50 frames a second of any number of messages', async () => {
+    const { received, deliver } = harness(1);
+    for (let seq = 1; seq <= 5_000; seq++) {
+      deliver(seq);
+      if (seq % 5 === 0) await jest.advanceTimersByTimeAsync(1);
+    }
+    await jest.advanceTimersByTimeAsync(20);
+    expect(received[0]?.length).toBeLessThanOrEqual(52);
+    expect(received[0]?.flatMap(seqsIn)).toEqual(Array.from({ length: 5_000 }, (_, n) => n + 1));
+  });
+
+  it('frames once and gives the same buffer to every socket', async () => {
+    const { received, deliver } = harness(100);
+    deliver(1);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(new Set(received.map(([frame]) => frame)).size).toBe(1);
+  });
+
+  it('gives a socket that is ahead of the others only what it does not have', async () => {
+    const { received, subscriptions, deliver } = harness(2);
+    subscriptions[1]?.begin(2);
+    for (const seq of [1, 2, 3]) deliver(seq);
+    await jest.advanceTimersByTimeAsync(0);
+    expect(received.map((frames) => frames.flatMap(seqsIn))).toEqual([[1, 2, 3], [3]]);
+  });
+});
