@@ -2,8 +2,9 @@
 import { resolve } from 'node:path';
 import { createApp } from './app.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
-import { EmbeddedPostgresError, secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './database/embedded-postgres.js';
+import { secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './database/embedded-postgres.js';
 import { migrate, serverProblems } from './database/migrations.js';
+import { failForPeople } from './failure.js';
 import { createLogger } from './logger.js';
 
 /** A node that can't stop in an orderly way by then is ended. */
@@ -14,10 +15,8 @@ let embedded: EmbeddedPostgres | undefined;
 try {
   await start(loadConfig());
 } catch (error) {
-  const isForPeople = error instanceof ConfigError || error instanceof EmbeddedPostgresError;
-  process.stderr.write(`${isForPeople ? error.message : (error as Error).stack}\n`);
   await embedded?.stop();
-  process.exit(1);
+  failForPeople(error);
 }
 
 async function start(given: Config): Promise<void> {

@@ -1,6 +1,6 @@
 /** The one place that inserts messages. The statement is a function in the database: migrations/0004_circle.sql says why. */
 import type { Database } from '../database/database.js';
-import { roomBucket } from '../rooms/bucket.js';
+import { roomBucket } from '../database/bucket.js';
 
 export interface NewMessage {
   readonly roomId: string;

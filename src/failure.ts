@@ -1,0 +1,24 @@
+import { ConfigError } from './config.js';
+import { EmbeddedPostgresError } from './database/embedded-postgres.js';
+
+/** A command line that can't be understood; the message is the usage. */
+export class UsageError extends Error {}
+
+/** Ends the process with 1 after saying why: in a sentence where somebody can do something about it, with the stack where it is a bug. */
+export function failForPeople(error: unknown): never {
+  const expected = error instanceof ConfigError || error instanceof EmbeddedPostgresError || error instanceof UsageError;
+  process.stderr.write(
+    `${expected ? error.message : (describeUnreachable(error) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
+  );
+  process.exit(1);
+}
+
+/** Errors of the network and of a server's refusal to let us in (SQLSTATE classes 28, 3D, 53 and 57). */
+function describeUnreachable(error: unknown): string | undefined {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const unreachable =
+    /^(ECONN|EHOST|ENET|ETIMEDOUT|ENOTFOUND|EAI_|28|3D|53|57)/.test(code) || (error instanceof Error && /timeout/i.test(error.message));
+  if (!unreachable) return undefined;
+  const messages = error instanceof AggregateError ? error.errors.map((inner: Error) => inner.message) : [(error as Error).message];
+  return `Trunkline can't use the database at DATABASE_URL: ${messages.join('; ')}`;
+}
