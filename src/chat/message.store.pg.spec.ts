@@ -52,7 +52,7 @@ async function commitWhileAwaited<T>(work: (client: pg.PoolClient) => Promise<un
     await client.query('COMMIT');
     return await outcome;
   } finally {
-    client.release();
+    client.release(true); // whatever it still holds
   }
 }
 
