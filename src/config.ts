@@ -68,7 +68,7 @@ export const settings = {
     1_000,
     300_000,
     25_000,
-    "Interval of WebSocket pings; a socket that misses one is terminated at the next. Keep it below the proxy's read timeout.",
+    "Interval of WebSocket pings; a socket that answers none of two is terminated. Keep it below the proxy's read timeout.",
   ),
   DRAIN_MS: whole(
     0,

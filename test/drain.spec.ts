@@ -24,12 +24,12 @@ describe('a node that is told to stop', () => {
     const acked: string[] = [];
     const senders = clients.map(async (client, n) => {
       for (let k = 0; client.socket.readyState === client.socket.OPEN; k++) {
-        // A send that was not accepted before the close is never answered: its client sends it again elsewhere.
         const content = `${n}:${k}`;
-        await Promise.race([
-          client.send(room, content).then(() => acked.push(content)),
-          eventually(() => client.closed, 'a close', 20_000),
-        ]);
+        // A send that was not accepted before the close is never answered: its client sends it again elsewhere.
+        await client.send(room, content).then(
+          () => acked.push(content),
+          () => undefined,
+        );
       }
     });
     await eventually(() => acked.length > 100, 'the stream to run');

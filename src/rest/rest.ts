@@ -27,6 +27,12 @@ export async function useRest(app: NestFastifyApplication, log: Logger): Promise
     reply.header('x-request-id', request.id);
     done();
   });
+  // The route and not the address: what stands in a path or a query is the client's own business.
+  fastify.addHook('onResponse', (request, reply, done) => {
+    const { id, method, routeOptions } = request;
+    log.debug({ request: id, method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'answered');
+    done();
+  });
   acceptJsonOnly(fastify);
   await app.register(fastifyCookie);
   app.useGlobalPipes(new RestValidationPipe());

@@ -32,11 +32,14 @@ export class TestClient {
   closed: { code: number; reason: string } | undefined;
   private readonly last = new Map<string, number>();
   private nextId = 1;
-  private readonly waiting = new Map<string | number, (frame: Frame) => void>();
+  private readonly waiting = new Map<string | number, { answered(frame: Frame): void; failed(error: Error): void }>();
 
   private constructor(readonly socket: WebSocket) {
     socket.on('message', (data) => this.take(JSON.parse((data as Buffer).toString()) as Frame));
-    socket.on('close', (code, reason) => (this.closed = { code, reason: reason.toString() }));
+    socket.on('close', (code, reason) => {
+      this.closed = { code, reason: reason.toString() };
+      for (const { failed } of this.waiting.values()) failed(new Error(`closed with ${code}`));
+    });
     socket.on('error', () => undefined); // seen as a close
   }
 
@@ -59,10 +62,10 @@ export class TestClient {
     this.socket.send(data);
   }
 
-  /** Sends a command and resolves with the first frame that answers it. */
+  /** Sends a command and resolves with the first frame that answers it; rejects when the socket closes before. */
   command(event: string, data: object): Promise<Frame> {
     const id = this.nextId++;
-    const answer = new Promise<Frame>((answered) => this.waiting.set(id, answered));
+    const answer = new Promise<Frame>((answered, failed) => this.waiting.set(id, { answered, failed }));
     this.raw(JSON.stringify({ event, id, data }));
     return answer;
   }
@@ -117,7 +120,7 @@ export class TestClient {
     if (frame.event === 'joined_room' && !this.rooms.has(room_id)) this.startAt(room_id, last_seq, '[start]');
     if (frame.event === 'resync') this.startAt(room_id, last_seq, '[resync]');
     if (frame.id !== undefined) {
-      this.waiting.get(frame.id)?.(frame);
+      this.waiting.get(frame.id)?.answered(frame);
       this.waiting.delete(frame.id);
     }
   }

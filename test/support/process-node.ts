@@ -4,6 +4,10 @@ import { createServer, type AddressInfo } from 'node:net';
 import { testSecret } from './node.js';
 import { eventually } from './eventually.js';
 
+const running = new Set<ProcessNode>();
+// A test that fails must not leave its nodes behind.
+afterAll(() => Promise.all([...running].map((node) => node.stop('SIGKILL'))));
+
 /** A node as a process of its own, for what only a process can suffer. */
 export interface ProcessNode {
   readonly url: string;
@@ -39,16 +43,19 @@ export async function startProcessNode(env: Record<string, string>): Promise<Pro
     'the node to serve',
     20_000,
   );
-  return {
+  const node: ProcessNode = {
     url,
     process: child,
     output: () => output,
     async stop(signal = 'SIGTERM') {
       if (child.exitCode === null && child.signalCode === null) child.kill(signal);
       const [code] = await exited;
+      running.delete(node);
       return code;
     },
   };
+  running.add(node);
+  return node;
 }
 
 export async function freePort(): Promise<number> {
