@@ -17,7 +17,7 @@ import { LOGGER } from '../logger.js';
 import type { ResyncReason } from '../protocol/pushes.js';
 import { readBusKey, readHeads, readLog, readServerState, sendHeartbeat } from './bus.store.js';
 import { Listener } from './listener.js';
-import { readPayload, type LogEntry, type PayloadReader } from './payload.js';
+import { readPayload, type LogEntry, type PayloadReader, type SignalTag } from './payload.js';
 import { RoomLog } from './room-log.js';
 
 const sweepIntervalMs = 1_000;
@@ -31,6 +31,18 @@ export interface FeedFollower {
   deliver(roomId: string, entries: readonly LogEntry[]): void;
   /** The room's log is not the one that was passed on so far: what clients hold of it is void. */
   resync(roomId: string, reason: ResyncReason): void;
+}
+
+/** Who keeps what is known of followed rooms beside their logs. All calls are synchronous. */
+export interface SignalFollower {
+  followed(roomId: string): void;
+  unfollowed(roomId: string): void;
+  /** What was just handed to the hub. */
+  delivered(roomId: string, entries: readonly LogEntry[]): void;
+  /** A signal about a followed room. Signals are not repaired: one that is lost is lost. */
+  signal(tag: SignalTag, json: string): void;
+  /** The bus is connected, again: what was signalled before was lost. */
+  connected(): void;
 }
 
 export interface FeedCounters {
@@ -55,6 +67,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly reader: PayloadReader;
   private key: Buffer | undefined;
   private follower: FeedFollower | undefined;
+  private signals: SignalFollower | undefined;
   private timer: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> | undefined;
   private sweptAt = 0;
@@ -72,6 +85,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       {
         connected: () => {
           this.log.info('listening on the bus');
+          this.signals?.connected();
           void this.sweep();
         },
         lost: (reason) => {
@@ -96,18 +110,24 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.follower = follower;
   }
 
+  attachSignals(follower: SignalFollower): void {
+    this.signals = follower;
+  }
+
   /** Starts to note what exists of a room. Entries are passed on from the moment when the log is opened with a head. */
   follow(roomId: string): RoomLog {
     let room = this.rooms.get(roomId);
     if (room === undefined) {
       room = new RoomLog(roomId);
       this.rooms.set(roomId, room);
+      this.signals?.followed(roomId);
     }
     return room;
   }
 
   unfollow(roomId: string): void {
     this.rooms.delete(roomId);
+    this.signals?.unfollowed(roomId);
   }
 
   /** Opens a followed room at a head that was read after `follow`; if more exists already, it is read and passed on. */
@@ -163,7 +183,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       entry: (roomId, entry) => {
         const room = this.rooms.get(roomId);
         if (room === undefined) return;
-        if (room.take(entry)) this.follower?.deliver(roomId, [entry]);
+        if (room.take(entry)) this.deliver(roomId, [entry]);
         else if (room.isBehind) void this.repair(room);
       },
       upTo: (roomId, seq) => {
@@ -171,6 +191,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         room?.exists(seq);
         if (room?.isBehind) void this.repair(room);
       },
+      signal: (tag, json) => this.signals?.signal(tag, json),
       heartbeat: (beat) => this.listener.heard(beat),
     };
   }
@@ -246,7 +267,12 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
 
   private take(room: RoomLog, entries: readonly LogEntry[]): void {
     const taken = entries.filter((entry) => room.take(entry));
-    if (taken.length > 0) this.follower?.deliver(room.roomId, taken);
+    if (taken.length > 0) this.deliver(room.roomId, taken);
+  }
+
+  private deliver(roomId: string, entries: readonly LogEntry[]): void {
+    this.follower?.deliver(roomId, entries);
+    this.signals?.delivered(roomId, entries);
   }
 }
 

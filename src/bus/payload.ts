@@ -6,6 +6,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { RoomEvent } from '../protocol/pushes.js';
 
+/** What is not in a room's log: 't' typing, 'p' presence (src/presence/signals.ts). */
+export type SignalTag = 't' | 'p';
+
 /** One entry of a room's log: a message, or an event where `event` is there. */
 export interface LogEntry {
   readonly seq: number;
@@ -20,6 +23,8 @@ export interface PayloadReader {
   entry(roomId: string, entry: LogEntry): void;
   /** The room has entries up to `seq` that were too large to be sent: read them from the table. */
   upTo(roomId: string, seq: number): void;
+  /** Something about a wanted room that is not in its log. */
+  signal(tag: SignalTag, json: string): void;
   heartbeat(beat: string): void;
 }
 
@@ -46,6 +51,7 @@ function readLine(tag: string, text: string, reader: PayloadReader): void {
   if (tag === 'h') return reader.heartbeat(text);
   const roomId = text.slice(roomIdAt, roomIdAt + 36);
   if (!reader.wants(roomId)) return;
+  if (tag === 't' || tag === 'p') return reader.signal(tag, text);
   const seq = Number.parseInt(text.slice(seqAt, seqAt + 17), 10);
   const entry = tag === 'm' ? { seq, json: text } : tag === 'e' ? readEvent(seq, text) : undefined;
   if (entry !== undefined) reader.entry(roomId, entry);
