@@ -66,6 +66,11 @@ export class ChatService implements BeforeApplicationShutdown {
     return membership;
   }
 
+  /** True while more waits than the batches in flight took: what may give way to messages should. */
+  get isBusy(): boolean {
+    return this.writer.isBackedUp;
+  }
+
   /** Resolves when every send accepted so far has its answer. */
   drain(): Promise<void> {
     return this.writer.drain();

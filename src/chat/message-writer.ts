@@ -81,6 +81,11 @@ export class MessageWriter {
     });
   }
 
+  /** True while more waits than one full batch for each lane. */
+  get isBackedUp(): boolean {
+    return this.waiting > this.lanes.length * batchMaxMessages;
+  }
+
   /** Resolves when everything accepted so far is settled. */
   async drain(): Promise<void> {
     await Promise.all(this.lanes.map((lane) => lane.idle()));

@@ -12,4 +12,12 @@ export const limits = {
   /** Frames in a row that are no commands before the socket is closed. */
   badFramesMax: 100,
   roomsPerSocketMax: 1_000,
+  /** Members online whom a room's sockets are told of by name, each as it comes and goes; of more they are told the number only. */
+  onlineListMax: 100,
+  /** Members typing in one room who are shown at a time. */
+  typingUsersMax: 20,
+  /** A typing_start that repeats the one before within this time is taken and not passed on. */
+  typingRepeatMs: 2_000,
+  /** Typing ends so long after the last typing_start that was passed on. */
+  typingExpiryMs: 6_000,
 } as const;

@@ -42,15 +42,28 @@ export type ResyncReason =
   /** A seq is missing from the database; only tampering makes this. */
   | 'gap_in_log';
 
+export interface OnlineUser {
+  user_id: string;
+  username: string;
+}
+
 export interface Push {
   hello: Hello;
-  joined_room: { room_id: string; last_seq: number; epoch: string };
+  /** `online` has the members online, up to online_list_max; both are left out where they are not known yet, then room_online follows. */
+  joined_room: { room_id: string; last_seq: number; epoch: string; online?: readonly OnlineUser[]; online_count?: number };
   left_room: { room_id: string };
   resync: { room_id: string; reason: ResyncReason; last_seq: number; epoch: string };
   message_ack: { room_id: string; client_msg_id?: string; id: number; seq: number; created_at: string; duplicate: boolean };
   room_event: RoomEvent;
   user_joined: { room_id: string; user_id: string; username: string; seq: number };
   user_left: { room_id: string; user_id: string; username: string; seq: number };
+  presence: { room_id: string; user_id: string; username: string; status: 'online' | 'offline' };
+  /**
+   * Where single presences can't tell it. With `online`: what the client held of the room's presence and typing is void, and this is the case
+   * now. Without: so many are online that only their number is told.
+   */
+  room_online: { room_id: string; online?: readonly OnlineUser[]; online_count: number };
+  typing: { room_id: string; user_id: string; username: string; is_typing: boolean };
   token_refreshed: { token_expires_at: string };
   pong: Record<string, never>;
   error: {

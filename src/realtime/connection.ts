@@ -15,6 +15,7 @@ import { parseCommand, RefusedFrame, type Command, type CommandId } from '../pro
 import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 import { encode, encodeError, type Push } from '../protocol/pushes.js';
+import type { PresenceService } from '../presence/presence.service.js';
 import { textFrame } from './frame.js';
 import type { Hub } from './hub.js';
 import { Outbox } from './outbox.js';
@@ -34,6 +35,7 @@ export interface ConnectionParts {
   readonly chat: ChatService;
   readonly feed: Feed;
   readonly hub: Hub;
+  readonly presence: PresenceService;
   readonly log: Logger;
 }
 
@@ -67,6 +69,10 @@ export class Connection implements Subscriber {
     return this.identity?.userId ?? '';
   }
 
+  private get username(): string {
+    return this.identity?.username ?? '';
+  }
+
   /** Sends that were accepted and are not answered yet. */
   get isIdle(): boolean {
     return this.unanswered === 0 && !this.accepting && this.queue.length === 0;
@@ -93,6 +99,10 @@ export class Connection implements Subscriber {
           unanswered_sends_max: limits.unansweredSendsMax,
           bad_frames_max: limits.badFramesMax,
           rooms_per_socket_max: limits.roomsPerSocketMax,
+          online_list_max: limits.onlineListMax,
+          typing_users_max: limits.typingUsersMax,
+          typing_repeat_ms: limits.typingRepeatMs,
+          typing_expiry_ms: limits.typingExpiryMs,
         },
       },
       id,
@@ -141,14 +151,18 @@ export class Connection implements Subscriber {
   release(): void {
     this.closing = true;
     this.queue = [];
-    for (const subscription of this.subscriptions.values()) this.parts.hub.unsubscribe(subscription, this);
-    this.subscriptions.clear();
+    for (const subscription of this.subscriptions.values()) this.ended(subscription);
   }
 
   ended(subscription: Subscription): void {
+    const { hub, presence } = this.parts;
     const { roomId } = subscription.room;
-    if (this.subscriptions.get(roomId) === subscription) this.subscriptions.delete(roomId);
-    this.parts.hub.unsubscribe(subscription, this);
+    const isMember = !subscription.isOver;
+    hub.unsubscribe(subscription, this);
+    if (this.subscriptions.get(roomId) !== subscription) return;
+    this.subscriptions.delete(roomId);
+    presence.stopTyping(roomId, this.userId, this);
+    presence.leave(roomId, this.userId, isMember);
   }
 
   private receive(data: Buffer, isBinary: boolean): void {
@@ -206,7 +220,7 @@ export class Connection implements Subscriber {
         return this.acceptRefresh(command.data.token, this.identity, command.id);
       case 'typing_start':
       case 'typing_stop':
-        return undefined;
+        return this.acceptTyping(command.data.room_id, command.event === 'typing_start');
       default:
         return command satisfies never;
     }
@@ -251,7 +265,7 @@ export class Connection implements Subscriber {
   }
 
   private async acceptJoin({ data, id }: Command & { event: 'join_room' }): Promise<void> {
-    const { hub, chat, feed } = this.parts;
+    const { hub, chat, feed, presence } = this.parts;
     const roomId = data.room_id;
     const running = this.subscriptions.get(roomId);
     if (running === undefined && this.subscriptions.size >= limits.roomsPerSocketMax) {
@@ -259,17 +273,18 @@ export class Connection implements Subscriber {
     }
     const subscription = hub.subscribe(roomId, this);
     try {
-      const membership = await chat.membership(roomId, this.userId);
+      const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
       if (this.closing) return hub.unsubscribe(subscription, this);
       feed.open(subscription.room, membership.lastSeq);
       const seen = data.last_seen_seq ?? undefined;
       if (running !== undefined && !running.isOver && seen === undefined) {
         // The stream is there already, and goes on where it is.
         hub.unsubscribe(subscription, this);
-        return this.reply('joined_room', { room_id: roomId, last_seq: running.lastSeq, epoch: feed.epoch }, id);
+        return this.replyJoined(roomId, running.lastSeq, id);
       }
-      if (running !== undefined) hub.unsubscribe(running, this);
+      if (running !== undefined) this.ended(running);
       this.subscriptions.set(roomId, subscription);
+      presence.enter(roomId, this.userId, this.username);
       this.startStream(subscription, membership, seen, data.epoch ?? undefined, id);
     } catch (error) {
       hub.unsubscribe(subscription, this);
@@ -286,7 +301,7 @@ export class Connection implements Subscriber {
   ): void {
     const { feed } = this.parts;
     const head = Math.max(lastSeq, subscription.room.lastSeq);
-    this.reply('joined_room', { room_id: subscription.room.roomId, last_seq: head, epoch: feed.epoch }, id);
+    this.replyJoined(subscription.room.roomId, head, id);
     const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
     const reason =
       epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
@@ -299,6 +314,18 @@ export class Connection implements Subscriber {
     if (hidden)
       this.push('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
     void this.catchUp();
+  }
+
+  private replyJoined(roomId: string, lastSeq: number, id?: CommandId): undefined {
+    const { feed, presence } = this.parts;
+    this.reply('joined_room', { room_id: roomId, last_seq: lastSeq, epoch: feed.epoch, ...presence.list(roomId) }, id);
+    for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(textFrame(text));
+  }
+
+  private acceptTyping(roomId: string, isTyping: boolean): undefined {
+    if (!this.subscriptions.has(roomId)) throw new ClientError('not_a_member', 'Follow the room on this connection first: send join_room.');
+    if (isTyping) this.parts.presence.startTyping(roomId, this.userId, this.username, this);
+    else this.parts.presence.stopTyping(roomId, this.userId, this);
   }
 
   private acceptLeave(roomId: string, id?: CommandId): undefined {
@@ -318,10 +345,20 @@ export class Connection implements Subscriber {
           await subscription.catchUp();
         }
       }
+      this.tellAfresh();
     } catch {
       setTimeout(() => void this.catchUp(), catchUpRetryMs).unref(); // the database is away; the streams stand where they stood
     } finally {
       this.catchingUp = false;
+    }
+  }
+
+  /** What this socket could not take of presence and typing, it is told as it is now. */
+  private tellAfresh(): void {
+    for (const subscription of this.subscriptions.values()) {
+      if (!this.outbox.hasRoom) return; // called again when it has drained
+      if (!subscription.takeMissedSignals()) continue;
+      for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(textFrame(text));
     }
   }
 

@@ -8,8 +8,10 @@ import { Injectable } from '@nestjs/common';
 import { Feed, type FeedFollower } from '../bus/feed.js';
 import type { LogEntry } from '../bus/payload.js';
 import type { RoomLog } from '../bus/room-log.js';
+import type { SignalFrame } from '../presence/presence.service.js';
 import type { ResyncReason } from '../protocol/pushes.js';
 import { liveFrames } from './entries.js';
+import { textFrame } from './frame.js';
 import { Subscription, type Subscriber } from './subscription.js';
 
 const windowMs = 20;
@@ -79,6 +81,20 @@ export class Hub implements FeedFollower {
     if (reason === 'epoch_changed') room.pending = [];
     else this.flush(room);
     for (const subscription of room.subscriptions) subscription.resync(reason);
+  }
+
+  /** Sends what is not in the room's log to its sockets, at once. */
+  push(roomId: string, frames: readonly SignalFrame[]): void {
+    const room = this.rooms.get(roomId);
+    if (room === undefined) return;
+    const buffers = frames.map(({ text, exceptUserId }) => ({ buffer: textFrame(text), exceptUserId }));
+    const all = Buffer.concat(buffers.map(({ buffer }) => buffer));
+    const excepted = new Set(buffers.map(({ exceptUserId }) => exceptUserId));
+    for (const subscription of room.subscriptions) {
+      const { userId } = subscription;
+      if (!excepted.has(userId)) subscription.offerSignals(all);
+      else if (buffers.length > 1) subscription.offerSignals(Buffer.concat(buffers.filter((frame) => frame.exceptUserId !== userId).map(({ buffer }) => buffer)));
+    }
   }
 
   private noteMembership(roomId: string, seq: number, { kind, user_id }: NonNullable<LogEntry['event']>): void {

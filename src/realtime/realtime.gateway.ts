@@ -10,6 +10,7 @@ import { Feed } from '../bus/feed.js';
 import { ChatService } from '../chat/chat.service.js';
 import { CONFIG, type Config } from '../config.js';
 import { LOGGER, nodeName } from '../logger.js';
+import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
 import { Hub } from './hub.js';
 import { identityOf } from './realtime.adapter.js';
@@ -27,8 +28,17 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
   private heartbeatTimer: NodeJS.Timeout | undefined;
   private draining: Promise<void> | undefined;
 
-  constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger, tokens: AccessTokens, chat: ChatService, feed: Feed, hub: Hub) {
-    this.parts = { config, nodeName: nodeName(config), log, tokens, chat, feed, hub };
+  constructor(
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) log: Logger,
+    tokens: AccessTokens,
+    chat: ChatService,
+    feed: Feed,
+    hub: Hub,
+    presence: PresenceService,
+  ) {
+    this.parts = { config, nodeName: nodeName(config), log, tokens, chat, feed, hub, presence };
+    presence.attach({ push: (roomId, frames) => hub.push(roomId, frames), isBusy: () => chat.isBusy });
   }
 
   get isDraining(): boolean {

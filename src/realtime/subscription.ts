@@ -31,6 +31,7 @@ export class Subscription {
   /** Ends of this user's membership that were seen, ascending; those up to `memberAt` are over. */
   private ends: number[] = [];
   private endSeq = Number.POSITIVE_INFINITY;
+  private missedSignals = false;
   /** Where what is read goes: as pages of history, until they are all sent, or as live frames. */
   private history: { readonly id: CommandId | undefined } | undefined;
 
@@ -43,6 +44,10 @@ export class Subscription {
   /** The last seq that was sent. */
   get lastSeq(): number {
     return this.cursor;
+  }
+
+  get userId(): string {
+    return this.owner.userId;
   }
 
   get isBehind(): boolean {
@@ -80,6 +85,21 @@ export class Subscription {
     else this.putLive(entries);
     this.cursor = Math.min(last, this.endSeq);
     this.endIfReached();
+  }
+
+  /** Frames of what is not in the log: presence, typing. A socket that can't take them is told afresh when it can. */
+  offerSignals(frames: Buffer): void {
+    const isMember = (this.state === 'live' || this.state === 'behind') && this.endSeq === Number.POSITIVE_INFINITY;
+    if (!isMember) return;
+    if (this.owner.outbox.hasRoom) this.owner.outbox.put(frames);
+    else this.missedSignals = true;
+  }
+
+  /** True once after signals were missed. */
+  takeMissedSignals(): boolean {
+    const missed = this.missedSignals;
+    this.missedSignals = false;
+    return missed;
   }
 
   /**
