@@ -90,6 +90,10 @@ BEGIN
   IF NEW.username IS NULL THEN
     RAISE EXCEPTION 'user % is not a member of room %', NEW.user_id, NEW.room_id USING ERRCODE = 'foreign_key_violation';
   END IF;
+  -- Beyond these years there is no ISO 8601 for it, and of infinity not even a text.
+  IF NEW.created_at NOT BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59.999Z' THEN
+    RAISE EXCEPTION 'created_at % is not within the years 1 to 9999', NEW.created_at USING ERRCODE = 'check_violation';
+  END IF;
   -- Raised here and not left to the unique index: ON CONFLICT DO NOTHING would swallow the row and keep the seq, a hole.
   IF NEW.client_msg_id IS NOT NULL THEN
     SELECT seq INTO earlier FROM messages
@@ -113,12 +117,13 @@ DECLARE
   bytes int := 0;
   line_bytes int;
 BEGIN
-  -- A seq that was given by hand and does not continue its room would be a hole or a fork for ever.
+  -- A seq that was given by hand and does not continue its room, or is an event's, would be a hole or a fork for ever.
   IF EXISTS (
     SELECT 1
     FROM (SELECT bucket, room_id, min(seq) AS first, max(seq) AS last, count(*) AS n FROM new_messages GROUP BY bucket, room_id) AS s
     LEFT JOIN rooms ON rooms.bucket = s.bucket AND rooms.id = s.room_id
     WHERE rooms.last_seq IS DISTINCT FROM s.last OR s.last - s.first + 1 <> s.n
+      OR EXISTS (SELECT FROM room_events AS e WHERE e.bucket = s.bucket AND e.room_id = s.room_id AND e.seq BETWEEN s.first AND s.last)
   ) THEN
     RAISE EXCEPTION 'seq is given by the database and must continue its room: leave seq out of the INSERT' USING ERRCODE = 'check_violation';
   END IF;
@@ -151,6 +156,10 @@ CREATE TRIGGER messages_notify AFTER INSERT ON messages REFERENCING NEW TABLE AS
 
 CREATE FUNCTION room_events_notify() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
+  IF NOT EXISTS (SELECT FROM rooms WHERE bucket = NEW.bucket AND id = NEW.room_id AND last_seq >= NEW.seq)
+    OR EXISTS (SELECT FROM messages WHERE bucket = NEW.bucket AND room_id = NEW.room_id AND seq = NEW.seq) THEN
+    RAISE EXCEPTION 'seq % is not the room''s next one: call append_room_event instead', NEW.seq USING ERRCODE = 'check_violation';
+  END IF;
   PERFORM bus_notify(E'\ne' || room_event_json(NEW.room_id, NEW.seq, NEW.kind, NEW.actor_id, NEW.user_id, NEW.username, NEW.created_at));
   RETURN NULL;
 END $$;
