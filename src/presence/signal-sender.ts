@@ -89,6 +89,7 @@ export class SignalSender {
 
   private flush(now: number): void {
     this.timer = undefined;
+    if (this.presence.size === 0 && this.typing.size === 0) return; // held back meanwhile
     this.nextAt = now + sendEveryMs;
     if (this.mustWait(now)) return this.schedule();
     const presence = [...this.presence].slice(0, batchMaxPresence);
