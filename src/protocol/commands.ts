@@ -70,7 +70,7 @@ export function parseCommand(text: string): Command {
     throw new RefusedFrame(new ClientError('invalid_frame', 'The frame must be a JSON object {event, data}.'));
   }
   const { event, data = {}, id } = frame as { event?: unknown; data?: unknown; id?: unknown };
-  const given = typeof id === 'number' || (typeof id === 'string' && id.length <= 256);
+  const given = (typeof id === 'number' && Number.isFinite(id)) || (typeof id === 'string' && id.length <= 256);
   if (id !== undefined && !given)
     throw new RefusedFrame(new ClientError('invalid_payload', 'id: must be a number or a string of at most 256 characters.'));
   const commandId = given ? id : undefined;
@@ -81,7 +81,9 @@ export function parseCommand(text: string): Command {
   if (!validator.Check(data)) throw new RefusedFrame(invalidPayload(validator, data), commandId);
 
   const command = { event, data, ...(given && { id: commandId }) } as Command;
-  if ('room_id' in command.data) command.data.room_id = command.data.room_id.toLowerCase();
+  // Asked of the schema too: where the command has no such field, an unknown one of that name may be anything.
+  if ('room_id' in commandSchemas[command.event].properties && 'room_id' in command.data)
+    command.data.room_id = command.data.room_id.toLowerCase();
   if (command.event === 'send_message') {
     const problem = contentProblem(command.data.content);
     if (problem !== undefined) throw new RefusedFrame(problem, commandId);
