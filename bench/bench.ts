@@ -11,7 +11,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import pg from 'pg';
 import { startNode, startPostgres, type Node } from './cluster.js';
 import type { FromLoad, LoadResult, ToLoad } from './plan.js';
-import { usageOf, usageOfFamily, type Usage } from './process-usage.js';
+import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
 import { failures, machineLine, table, type Report } from './report.js';
 import { scenarios, type Scenario } from './scenarios.js';
 import { bareInserts, makeCrowd, readStored } from './set-up.js';
@@ -145,6 +145,7 @@ async function underLoad(
       await Promise.all(nodes.map(async ({ process: child }, n) => [`node ${n + 1}`, await usageOf(child.pid)] as const)),
     ),
     load: await usageOf(load.pid),
+    machine: await usageOfMachine(),
     ...(serverPid !== undefined && { postgres: await usageOfFamily(serverPid) }),
   });
   const problems: string[] = [];
@@ -196,7 +197,7 @@ async function underLoad(
 
   const processes = Object.entries(after).map(([name, used]) => ({
     name,
-    residentMiB: Math.round(used.residentMiB),
+    residentMiB: Number.isNaN(used.residentMiB) ? null : Math.round(used.residentMiB),
     cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
   }));
   return { scenario, result, refused, problems, processes };

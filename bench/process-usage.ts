@@ -24,6 +24,18 @@ export async function usageOf(pid: number | undefined): Promise<Usage> {
   }
 }
 
+/** The whole machine, so that a run can tell what others took from it. Its memory is not read. */
+export async function usageOfMachine(): Promise<Usage> {
+  const at = now();
+  const all = /^cpu +(.+)/
+    .exec(await readFile('/proc/stat', 'utf8').catch(() => ''))?.[1]
+    ?.split(' ')
+    .map(Number);
+  if (all === undefined) return nothing();
+  const [user = 0, nice = 0, system = 0, , , interrupts = 0, softInterrupts = 0, stolen = 0] = all; // between them: idle, waiting for disks
+  return { at, cpuSeconds: (user + nice + system + interrupts + softInterrupts + stolen) / ticksPerSecond, residentMiB: Number.NaN };
+}
+
 /** A process and all its children, as PostgreSQL's server is. */
 export async function usageOfFamily(parent: number): Promise<Usage> {
   try {

@@ -8,7 +8,8 @@ export interface Report {
   readonly refused: Readonly<Record<string, number>>;
   /** What the tables say that can't be. */
   readonly problems: readonly string[];
-  readonly processes: readonly { readonly name: string; readonly residentMiB: number; readonly cpuPercent: number }[];
+  /** `machine` is all of them and whatever else ran. */
+  readonly processes: readonly { readonly name: string; readonly residentMiB: number | null; readonly cpuPercent: number }[];
 }
 
 export interface Machine {
@@ -36,13 +37,14 @@ export function table(reports: readonly Report[]): string {
     'doubled',
     'reordered',
   ];
-  const rows = reports.map(({ scenario, result }) => [
+  const rows = reports.map(({ scenario, result, processes }) => [
     scenario.name,
     thousands(result.acked / result.seconds),
     thousands(result.deliveries / result.seconds),
     ...[result.deliveryMs.p50, result.deliveryMs.p95, result.deliveryMs.p99, result.deliveryMs.max, result.ackMs.p50, result.ackMs.p99].map(
       (ms) => ms.toFixed(1),
     ),
+    thousands(result.acked / result.seconds / ownCores(processes)),
     String(result.lost),
     String(result.doubled),
     String(result.reordered + result.acksOutOfOrder),
@@ -50,7 +52,9 @@ export function table(reports: readonly Report[]): string {
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  ');
   const notes = reports.map(({ scenario, processes }) => {
-    const used = processes.map(({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB} MiB ${cpuPercent}% CPU`);
+    const used = processes.map(
+      ({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${cpuPercent}% CPU`,
+    );
     return `${scenario.name.padStart(2)}: ${scenario.title}\n    ${used.join(', ')}\n    ${goals({ scenario, result: reports.find((report) => report.scenario === scenario)?.result })}`;
   });
   return `${[line(head), ...rows.map(line)].join('\n')}\n\n${notes.join('\n')}`;
@@ -80,5 +84,9 @@ export function failures({ scenario, result, refused, problems }: Report): strin
     .map(([what, count]) => `${what}: ${count}`);
   return [...wrong, ...problems].map((what) => `scenario ${scenario.name}: ${what}`);
 }
+
+/** Cores that the run itself used: what others took from the machine falls out of a figure that is divided by it. */
+const ownCores = (processes: Report['processes']): number =>
+  processes.filter(({ name }) => name !== 'machine').reduce((sum, { cpuPercent }) => sum + cpuPercent, 0) / 100;
 
 const thousands = (value: number): string => Math.round(value).toLocaleString('en');

@@ -7,8 +7,17 @@
 const batchStart = '{"event":"new_message_batch","data":[';
 const batchEnd = ']}';
 const eventStart = '{"event":"room_event","data":';
-/** Announced beside a room_event that has its seq. */
-const passedOver = ['{"event":"user_joined"', '{"event":"user_left"', '{"event":"presence"', '{"event":"typing"'];
+/** What should not come, the first two in this form at least. Other frames have no seq, and are passed over. */
+const unwanted: ReadonlySet<string> = new Set([
+  'new_message_batch',
+  'room_event',
+  'resync',
+  'history',
+  'error',
+  'reconnect',
+  'message_ack',
+  'a frame that is no event',
+]);
 /** Frames that are remembered for comparing, of all nodes together. */
 const rememberedMax = 128;
 
@@ -76,8 +85,8 @@ export class RoomFrames {
       const seq = Number.parseInt(text.slice(eventStart.length + this.messageStart.length), 10);
       return { first: seq, last: seq, messages: 0, sampledSends: [] };
     }
-    if (passedOver.some((known) => text.startsWith(known))) return { first: 0, last: 0, messages: 0, sampledSends: [] };
-    return fault(/^\{"event":"(\w+)"/.exec(text)?.[1] ?? 'not an event');
+    const event = /^\{"event":"(\w+)"/.exec(text)?.[1] ?? 'a frame that is no event';
+    return unwanted.has(event) ? fault(event) : { first: 0, last: 0, messages: 0, sampledSends: [] };
   }
 
   /** The contents are ours, so that neither a quote nor a brace is in them. */

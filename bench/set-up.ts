@@ -63,7 +63,7 @@ export async function makeCrowd(
   const person = ({ userId, sessionId, username, place }: (typeof everybody)[number]): Person => ({
     token: sign({ sub: userId, name: username, sid: sessionId }, secret),
     roomId: roomOf(place),
-    nodeUrl: nodeUrls[Math.floor(place / rooms) % nodeUrls.length] ?? '',
+    nodeUrl: nodeUrls[(Math.floor(place / rooms) + (place % rooms)) % nodeUrls.length] ?? '',
   });
   return { roomIds, senders: sending.map(person), receivers: receiving.map(person) };
 }
