@@ -1,4 +1,5 @@
 import WebSocket from 'ws';
+import { RealtimeGateway } from '../src/realtime/realtime.gateway.js';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
@@ -195,18 +196,17 @@ describe('the socket', () => {
   });
 
   it('is cut when its peer is gone without a word', async () => {
+    const gateway = two.app.get(RealtimeGateway);
+    await eventually(() => gateway.connectionCount === 0);
     const gone = await TestClient.connect(two.url, ann.token);
+    const alive = await TestClient.connect(two.url, ann.token);
+    await gone.frame('hello');
     gone.socket.pause(); // answers no ping any more
-    await eventually(
-      () => {
-        gone.socket.ping(() => undefined);
-        return gone.socket.readyState !== WebSocket.OPEN || Reflect.get(gone.socket, '_socket')?.readyState !== 'open';
-      },
-      'the cut',
-      8_000,
-    ).catch(() => undefined);
+    await eventually(() => gateway.connectionCount === 1, 'the cut', 5_000);
+    expect((await alive.command('ping', {})).event).toBe('pong');
     gone.socket.resume();
-    await eventually(() => gone.closed, 'the close');
+    await eventually(() => gone.closed, 'the end to be seen');
     expect(gone.closed?.code).toBe(1006);
+    await alive.close();
   });
 });

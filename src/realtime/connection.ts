@@ -26,7 +26,7 @@ import { rawSocketOf } from './raw-socket.js';
 const queueMax = 64;
 const catchUpRetryMs = 500;
 /** How long a closing handshake may take before the connection is cut. */
-const closeTimeoutMs = 2_000;
+const closeTimeoutMs = 1_000;
 
 export interface ConnectionParts {
   readonly config: Config;
