@@ -56,6 +56,7 @@ export class NodeLease {
     if (!this.held || nodeId !== this.nodeId) return;
     this.log.info('the presence of this node was lost and is written anew');
     this.held = false;
+    this.leases.meet(this.nodeId, Date.now()); // for this node too, what it wrote before is void when it is not renewed
     this.nodeId = randomUUID();
   }
 

@@ -174,16 +174,14 @@ export class OnlineRooms {
 
   private tell(room: OnlineRoom): void {
     if (!room.loaded || room.timer !== undefined || !room.presence.hasNews) return;
-    const now = Date.now();
-    if (room.presence.isCrowd) room.nextAt = Math.max(room.nextAt, now + crowdWindowMs);
     room.timer = setTimeout(
       () => {
         room.timer = undefined;
-        room.nextAt = Date.now() + windowMs;
         const news = room.presence.takeNews();
+        room.nextAt = Date.now() + (news?.kind === 'count' ? crowdWindowMs : windowMs);
         if (news !== undefined) this.push(room, news);
       },
-      Math.max(0, room.nextAt - now),
+      Math.max(0, room.nextAt - Date.now()),
     );
   }
 
