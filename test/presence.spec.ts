@@ -111,6 +111,18 @@ describe('who is online', () => {
     for (const client of [here, there, late]) expect(new Set(told(client)).size).toBe(told(client).length);
   });
 
+  it('is shown in the list of members, to a member on any node', async () => {
+    await connect(ann, nodes[0].url);
+    const goes = await connect(bob, nodes[1].url);
+    const members = async () => {
+      const { body } = await call(nodes[0].url, `/rooms/${room}/members`, { token: cyd.token });
+      return Object.fromEntries((body as { username: string; online: boolean }[]).map(({ username, online }) => [username, online]));
+    };
+    await eventually(async () => expect(await members()).toEqual({ ann: true, bob: true, cyd: false }) === undefined);
+    goes.cut();
+    await eventually(async () => expect(await members()).toEqual({ ann: true, bob: false, cyd: false }) === undefined);
+  });
+
   it('is who follows the room, not who is only connected, and is told to nobody else', async () => {
     const other = await createRoom(db.sql, [bob, cyd]);
     const stranger = await TestClient.connect(nodes[1].url, bob.token);

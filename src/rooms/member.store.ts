@@ -9,6 +9,8 @@ export interface Member {
   role: Role;
   /** ISO 8601, milliseconds, UTC. */
   joined_at: string;
+  /** True while it follows the room through a socket of any node, and a while after. */
+  online: boolean;
 }
 
 /** Makes a user a member, which takes a seq; `already` takes none. */
@@ -55,9 +57,12 @@ export async function findRoles(db: Queryable, roomId: string, userIds: readonly
 /** In the order of the users' ids, which is that of their accounts' age. */
 export async function listMembers(db: Queryable, roomId: string, limit: number, afterUserId?: string): Promise<Member[]> {
   const { rows } = await db.query<Member>(
-    `SELECT user_id, username, role, joined_at FROM room_members
-      WHERE bucket = $1 AND room_id = $2 AND ($3::uuid IS NULL OR user_id > $3)
-      ORDER BY user_id LIMIT $4`,
+    `SELECT m.user_id, m.username, m.role, m.joined_at, EXISTS (
+        SELECT FROM room_presence AS p WHERE p.bucket = m.bucket AND p.room_id = m.room_id AND p.user_id = m.user_id
+      ) AS online
+      FROM room_members AS m
+      WHERE m.bucket = $1 AND m.room_id = $2 AND ($3::uuid IS NULL OR m.user_id > $3)
+      ORDER BY m.user_id LIMIT $4`,
     [roomBucket(roomId), roomId, afterUserId, limit],
   );
   return rows;

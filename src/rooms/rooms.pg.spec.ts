@@ -58,7 +58,7 @@ describe('creating a room', () => {
     expect(answer.body).toEqual(room);
     expect((await as(bob, 'GET', `/rooms/${id.toUpperCase()}`)).body).toEqual(room);
     expect((await as(ann, 'GET', `/rooms/${id}/members`)).body).toEqual([
-      { user_id: ann.id, username: 'ann', role: 'owner', joined_at: expect.any(String) },
+      { user_id: ann.id, username: 'ann', role: 'owner', joined_at: expect.any(String), online: false },
     ]);
     expect(await eventsOf(id)).toEqual([]);
   });
