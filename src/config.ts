@@ -4,6 +4,7 @@
  * A setting's schema carries its type, range, default and reason; `.env.example` and the table in README.md are checked against this list by
  * `config.spec.ts`. Times are in the unit that the name ends with, sizes in bytes.
  */
+import ipaddr from 'ipaddr.js';
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 
@@ -12,6 +13,19 @@ const whole = (minimum: number, maximum: number, fallback: number, description: 
 
 const oneOf = <T extends string>(values: readonly T[], fallback: T, description: string) =>
   Type.Enum([...values], { default: fallback, description });
+
+/** A list with commas, empty by default, whose entries all have to pass. */
+const listOf = (isEntry: (entry: string) => boolean, rule: string, description: string) =>
+  Type.Refine(
+    Type.String({ default: '', description }),
+    (list) => list === '' || list.split(',').every((entry) => isEntry(entry.trim())),
+    () => rule,
+  );
+
+const isOrigin = (text: string): boolean => URL.canParse(text) && new URL(text).origin === text;
+
+/** No network of all addresses: who trusts everybody believes whatever address a client makes up. */
+const isNetwork = (text: string): boolean => (ipaddr.isValidCIDR(text) ? ipaddr.parseCIDR(text)[1] > 0 : ipaddr.isValid(text));
 
 export const settings = {
   PORT: whole(0, 65_535, 3000, 'TCP port for REST and WebSocket; 0 takes a free one.'),
@@ -36,7 +50,7 @@ export const settings = {
     description:
       'Direct address of the same database for LISTEN, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.',
   }),
-  DATABASE_POOL_SIZE: whole(2, 200, 10, 'Connections for everything but message writes and LISTEN, which have 1 for each lane and 1.'),
+  DATABASE_POOL_SIZE: whole(2, 200, 10, 'Connections for everything but message writes, which have up to 2 for each lane, and LISTEN, which has 1.'),
   DATA_DIR: Type.String({
     minLength: 1,
     default: '.data',
@@ -50,6 +64,18 @@ export const settings = {
   }),
   ACCESS_TOKEN_TTL_S: whole(1, 86_400, 1_800, 'Life of an access token; a socket lives no longer unless it sends refresh_token.'),
   REFRESH_TOKEN_TTL_S: whole(60, 31_536_000, 2_592_000, 'Life of a session since its last refresh.'),
+  SESSION_MAX_AGE_S: whole(60, 315_360_000, 7_776_000, 'Life of a session at most, however often it is refreshed.'),
+  RATE_LIMITS: oneOf(['on', 'off'], 'on', '`off` takes away the limits on login, register and refresh, for load tests.'),
+  ALLOWED_ORIGINS: listOf(
+    isOrigin,
+    'be empty or origins like https://chat.example.org, separated by commas',
+    "Origins whose pages may use the cookies, for REST and the socket; empty allows those of the request's own host.",
+  ),
+  TRUSTED_PROXIES: listOf(
+    isNetwork,
+    'be empty or addresses and networks like 10.0.0.0/8, separated by commas',
+    'Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; empty believes nobody.',
+  ),
   WRITER_LANES: whole(1, 16, 4, 'Batches of messages that may be in flight at once; rooms are spread over the lanes by bucket.'),
   WRITER_QUEUE_MESSAGES: whole(
     500,
@@ -123,6 +149,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
 /** What a setting may be, in words, from its schema. */
 export function allowed(schema: TSchema): string {
   const { minimum, maximum, enum: values, pattern } = schema as JsonSchemaRule;
+  if (Type.IsRefine(schema)) return `must ${schema['~refine'].map(({ error }) => error('')).join(' and ')}`;
   if (minimum !== undefined) return `must be a whole number from ${minimum} to ${maximum}`;
   if (values !== undefined) return `must be one of ${values.join(', ')}`;
   if (schema === settings.JWT_ACCESS_SECRET) return 'must have at least 32 bytes';

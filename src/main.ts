@@ -1,5 +1,6 @@
 /** Starts one node: settings, the database (embedded where none is given), migrations, the app; and stops it all on a signal. */
 import { resolve } from 'node:path';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createApp } from './app.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
 import { secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './database/embedded-postgres.js';
@@ -11,15 +12,17 @@ import { createLogger } from './logger.js';
 const stopDeadlineMs = 9_500;
 
 let embedded: EmbeddedPostgres | undefined;
+let app: NestFastifyApplication | undefined;
+let stopping = false;
 
-try {
-  await start(loadConfig());
-} catch (error) {
+const starting = start().catch(async (error: unknown) => {
   await embedded?.stop();
   failForPeople(error);
-}
+});
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void stop());
 
-async function start(given: Config): Promise<void> {
+async function start(): Promise<void> {
+  const given = loadConfig();
   const log = createLogger(given);
   let config = given;
   if (given.DATABASE_URL === '') {
@@ -31,29 +34,26 @@ async function start(given: Config): Promise<void> {
   if (problems.length > 0) throw new ConfigError(problems);
   await migrate(config.DATABASE_URL, log);
 
-  const app = await createApp(config, log);
-  let stopping = false;
-  const stop = (signal: string): void => {
-    if (stopping) return;
-    stopping = true;
-    log.info({ signal }, 'stopping');
-    setTimeout(() => {
-      log.error('could not stop in time');
-      process.exit(1);
-    }, stopDeadlineMs).unref();
-    void (async () => {
-      await app.close();
-      await embedded?.stop();
-      log.info('stopped');
-      process.exit(0);
-    })();
-  };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(signal));
-
+  app = await createApp(config, log);
+  if (stopping) return;
   await app.listen(config.PORT, config.HOST);
   const { port } = app.getHttpServer().address() as { port: number };
   log.info({ port }, 'serving');
   if (embedded !== undefined) process.stdout.write(welcome(port, config));
+}
+
+/** In the reverse order, and whatever of the start was done when the signal came. */
+async function stop(): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  setTimeout(() => {
+    process.stderr.write('Trunkline could not stop in time and was ended.\n');
+    process.exit(1);
+  }, stopDeadlineMs).unref();
+  await starting;
+  await app?.close();
+  await embedded?.stop();
+  process.exit(0);
 }
 
 function welcome(port: number, { DATA_DIR }: Config): string {

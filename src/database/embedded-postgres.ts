@@ -8,7 +8,7 @@
  * server that outlived a killed node is thus found without an owner, and adopted.
  */
 import { randomBytes } from 'node:crypto';
-import { chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { arch, platform } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -95,15 +95,21 @@ export async function secretFile(path: string, ownerUid?: number): Promise<strin
   return (await readFile(path, 'utf8')).trim();
 }
 
+/** Made beside its place and moved there when it is whole, so that a machine that goes down meanwhile leaves nothing half made. */
 async function initialise(cluster: string, initdb: string, passwordFile: string, account: RunAsServer): Promise<void> {
-  await mkdir(cluster, { recursive: true, mode: 0o700 });
-  if (account.uid !== undefined) await chown(cluster, account.uid, account.uid);
-  const args = ['-D', cluster, '-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--no-instructions'];
-  await account.run(initdb, [...args, '--locale-provider=builtin', '--locale=C.UTF-8']).catch((error: unknown) => {
+  const unfinished = `${cluster}.unfinished`;
+  await rm(unfinished, { recursive: true, force: true });
+  await mkdir(unfinished, { recursive: true, mode: 0o700 });
+  if (account.uid !== undefined) await chown(unfinished, account.uid, account.uid);
+  const args = ['-D', unfinished, '-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--no-instructions'];
+  try {
+    await account.run(initdb, [...args, '--locale-provider=builtin', '--locale=C.UTF-8']);
+    await rename(unfinished, cluster);
+  } catch (error) {
     throw new EmbeddedPostgresError(`PostgreSQL can't make its data in ${cluster}. Is another Trunkline being started there?`, {
       cause: error,
     });
-  });
+  }
 }
 
 async function start(

@@ -141,6 +141,14 @@ describe('a node with its own PostgreSQL', () => {
     expect(await postgresPid()).toBeUndefined();
   }, 90_000);
 
+  it('told to stop while it starts, leaves no PostgreSQL behind, and starts well the next time', async () => {
+    const early = await run({ DATA_DIR: join(folder, 'data') });
+    await eventually(postgresPid, 'PostgreSQL to start', startDeadlineMs);
+    expect(await kill(early, 'SIGINT')).toBe(0);
+    expect(await postgresPid()).toBeUndefined();
+    await kill(await start(), 'SIGTERM');
+  });
+
   it('starts again after both were killed', async () => {
     const first = await start();
     const said = await say(first, 'before the crash');
