@@ -149,6 +149,11 @@ describe('a node with its own PostgreSQL', () => {
     await kill(await start(), 'SIGTERM');
   });
 
+  it('starts below a folder that nobody else may enter, run by root too', async () => {
+    await chmod(folder, 0o700);
+    await kill(await start(), 'SIGTERM');
+  });
+
   it('starts again after both were killed', async () => {
     const first = await start();
     const said = await say(first, 'before the crash');

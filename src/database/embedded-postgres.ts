@@ -8,7 +8,7 @@
  * server that outlived a killed node is thus found without an owner, and adopted.
  */
 import { randomBytes } from 'node:crypto';
-import { chown, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { arch, platform } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -47,7 +47,7 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
     );
   });
 
-  const password = await secretFile(resolve(dataDir, 'postgres-password'), account.uid);
+  const password = await secretFile(resolve(dataDir, 'postgres-password'), account.own);
   let port = await portOfRunningServer(cluster, pgCtl);
   if (port === undefined) {
     if (!(await exists(join(cluster, 'PG_VERSION')))) await initialise(cluster, initdb, resolve(dataDir, 'postgres-password'), account);
@@ -85,10 +85,10 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
 }
 
 /** Reads a secret, or makes one of 32 random bytes, readable by its owner alone. */
-export async function secretFile(path: string, ownerUid?: number): Promise<string> {
+export async function secretFile(path: string, own?: (path: string) => Promise<void>): Promise<string> {
   try {
     await writeFile(path, randomBytes(32).toString('base64url'), { mode: 0o600, flag: 'wx' });
-    if (ownerUid !== undefined) await chown(path, ownerUid, ownerUid);
+    await own?.(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
@@ -100,15 +100,14 @@ async function initialise(cluster: string, initdb: string, passwordFile: string,
   const unfinished = `${cluster}.unfinished`;
   await rm(unfinished, { recursive: true, force: true });
   await mkdir(unfinished, { recursive: true, mode: 0o700 });
-  if (account.uid !== undefined) await chown(unfinished, account.uid, account.uid);
+  await account.own(unfinished);
   const args = ['-D', unfinished, '-U', user, '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--no-instructions'];
   try {
     await account.run(initdb, [...args, '--locale-provider=builtin', '--locale=C.UTF-8']);
     await rename(unfinished, cluster);
   } catch (error) {
-    throw new EmbeddedPostgresError(`PostgreSQL can't make its data in ${cluster}. Is another Trunkline being started there?`, {
-      cause: error,
-    });
+    const said = String((error as { stderr?: unknown }).stderr ?? error).trim();
+    throw new EmbeddedPostgresError(`PostgreSQL can't make its data in ${cluster}:\n${said}`, { cause: error });
   }
 }
 

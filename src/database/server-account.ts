@@ -1,15 +1,16 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { stat } from 'node:fs/promises';
+import { chown, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
+const account = 'postgres';
 
 export interface RunAsServer {
-  /** The account's user and group id; undefined where it is our own. */
-  readonly uid?: number;
   /** Runs a command of the server to its end; rejects on an exit code other than 0. */
   run(file: string, args: readonly string[]): Promise<unknown>;
+  /** Makes a file or folder of ours the account's. */
+  own(path: string): Promise<void>;
 }
 
 /**
@@ -17,26 +18,25 @@ export interface RunAsServer {
  * @param paths that the account must be able to reach
  */
 export async function serverAccount(paths: readonly string[]): Promise<RunAsServer> {
-  if (process.getuid?.() !== 0) return { run: (file, args) => execute(file, args) };
-  const uid = accountId('postgres') ?? makeAccount('postgres');
+  if (process.getuid?.() !== 0) return { run: (file, args) => execute(file, args), own: () => Promise.resolve() };
+  if (accountId('-u') === undefined) execFileSync('useradd', ['--system', '--user-group', '--no-create-home', account]);
+  const [uid = 0, gid = 0] = [accountId('-u'), accountId('-g')];
+  const own = (path: string) => chown(path, uid, gid);
   const reachable = await Promise.all(paths.map(othersMayPass));
-  if (reachable.every(Boolean)) return { uid, run: (file, args) => execute(file, args, { uid, gid: uid }) };
-  // Below a folder that only root may enter, such as /root: the commands keep root's right to pass, and nothing else of it.
-  const keep = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--inh-caps=+dac_override', '--ambient-caps=+dac_override'];
-  return { uid, run: (file, args) => execute('setpriv', [...keep, file, ...args]) };
+  if (reachable.every(Boolean)) return { own, run: (file, args) => execute(file, args, { uid, gid }) };
+  // Below a folder that only root may enter, such as /root: the commands keep root's right to pass, and nothing else of it. The secure bit
+  // is for access(2), which forgets capabilities without it.
+  const drop = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
+  const keep = ['--securebits=+no_setuid_fixup', '--inh-caps=+dac_override', '--ambient-caps=+dac_override'];
+  return { own, run: (file, args) => execute('setpriv', [...drop, ...keep, file, ...args]) };
 }
 
-function accountId(name: string): number | undefined {
+function accountId(which: '-u' | '-g'): number | undefined {
   try {
-    return Number(execFileSync('id', ['-u', name], { stdio: ['ignore', 'pipe', 'ignore'] }).toString());
+    return Number(execFileSync('id', [which, account], { stdio: ['ignore', 'pipe', 'ignore'] }).toString());
   } catch {
     return undefined;
   }
-}
-
-function makeAccount(name: string): number {
-  execFileSync('useradd', ['--system', '--user-group', '--no-create-home', name]);
-  return accountId(name) ?? 0;
 }
 
 async function othersMayPass(path: string): Promise<boolean> {
