@@ -3,6 +3,7 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import type { Logger } from 'pino';
 import { AppModule } from './app.module.js';
 import { AccessTokens } from './auth/access-tokens.js';
+import { AllowedOrigins } from './auth/allowed-origins.js';
 import type { Config } from './config.js';
 import { nestLogger } from './logger.js';
 import { RealtimeAdapter } from './realtime/realtime.adapter.js';
@@ -11,13 +12,15 @@ import { serverOptions, useRest } from './rest/rest.js';
 
 /** Builds one node, not yet listening, on a database that is migrated. `app.close()` gives everything back. */
 export async function createApp(config: Config, log: Logger): Promise<NestFastifyApplication> {
-  const fastify = new FastifyAdapter(serverOptions);
+  const fastify = new FastifyAdapter(serverOptions(config));
   const app = await NestFactory.create<NestFastifyApplication>(AppModule.of(config, log), fastify, {
     logger: nestLogger(log),
     abortOnError: false,
     bodyParser: false,
   });
   await useRest(app, log);
-  app.useWebSocketAdapter(new RealtimeAdapter(app, app.get(AccessTokens), () => app.get(RealtimeGateway).isDraining));
+  app.useWebSocketAdapter(
+    new RealtimeAdapter(app, app.get(AccessTokens), app.get(AllowedOrigins), () => app.get(RealtimeGateway).isDraining),
+  );
   return app;
 }

@@ -37,6 +37,9 @@ function wrongValues(name: keyof typeof settings): string[] {
   if (Type.IsEnum(settings[name])) return ['loud', 'INFO', 'info,debug'];
   if (name === 'NODE_NAME') return ['a b', 'n'.repeat(65)];
   if (name === 'JWT_ACCESS_SECRET') return ['hunter2', 's'.repeat(31)];
+  if (name === 'ALLOWED_ORIGINS')
+    return ['chat.example.org', 'https://chat.example.org/', 'https://chat.example.org/app', 'https://a.example,', 'null', '*'];
+  if (name === 'TRUSTED_PROXIES') return ['proxy', '10.0.0.0/33', '0.0.0.0/0', '::/0', '10.0.0.1, nonsense', '10.0.0.0/255.0.0.0'];
   return name.startsWith('DATABASE_') ? ['mysql://user:hunter2@host/db', 'host:5432', 'postgres://'] : [];
 }
 
@@ -53,6 +56,11 @@ it('an empty variable takes the default, and a variable that is not a setting is
 it('a given value is taken, as a number where it is one', () => {
   const config = loadConfig({ PORT: '0', HOST: '::1', LOG_FORMAT: 'json', DATABASE_URL: 'postgres://u@h/d', JWT_ACCESS_SECRET: secret });
   expect(config).toMatchObject({ PORT: 0, HOST: '::1', LOG_FORMAT: 'json', DATABASE_URL: 'postgres://u@h/d', JWT_ACCESS_SECRET: secret });
+});
+
+it('a list may have one entry or several', () => {
+  const lists = { ALLOWED_ORIGINS: 'https://chat.example.org, http://localhost:5173', TRUSTED_PROXIES: '10.0.0.0/8, ::1,192.0.2.1' };
+  expect(loadConfig(lists)).toMatchObject(lists);
 });
 
 it('the settings cannot be changed after the start', () => {

@@ -50,7 +50,12 @@ export const settings = {
     description:
       'Direct address of the same database for LISTEN, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.',
   }),
-  DATABASE_POOL_SIZE: whole(2, 200, 10, 'Connections for everything but message writes, which have up to 2 for each lane, and LISTEN, which has 1.'),
+  DATABASE_POOL_SIZE: whole(
+    2,
+    200,
+    10,
+    'Connections for everything but message writes, which have up to 2 for each lane, and LISTEN, which has 1.',
+  ),
   DATA_DIR: Type.String({
     minLength: 1,
     default: '.data',

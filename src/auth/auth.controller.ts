@@ -1,17 +1,25 @@
-import { Body, Controller, Get, Header, HttpCode, Inject, Post, Req, Res, UseGuards } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Header, HttpCode, Inject, Param, Post, Req, Res, UseGuards } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { CONFIG, type Config } from '../config.js';
 import { ClientError } from '../protocol/errors.js';
 import type { User } from '../users/user.store.js';
-import { clearAuthCookies, refreshCookie, requestOrigin, setAuthCookies } from './auth-cookies.js';
-import { LoginBody, LogoutBody, RefreshBody, RegisterBody } from './auth.dto.js';
-import { AuthGuard, CurrentIdentity, type Identity } from './auth.guard.js';
-import { AuthService, type Grant, type LoginName } from './auth.service.js';
+import { AllowedOrigins } from './allowed-origins.js';
+import { clearAuthCookies, refreshTokenCookie, setAuthCookies } from './auth-cookies.js';
+import { LoginBody, LogoutBody, PasswordBody, RefreshBody, RegisterBody, SessionParams } from './auth.dto.js';
+import { AuthGuard, CurrentIdentity, foreignPage, type Identity } from './auth.guard.js';
+import { AuthService, type Grant, type LoginName, type Session } from './auth.service.js';
+import { callerOf } from './caller.js';
+
+interface Success {
+  success: true;
+}
+const success: Success = { success: true };
 
 @Controller('auth')
 export class AuthController {
   constructor(
     private readonly auth: AuthService,
+    private readonly origins: AllowedOrigins,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
 
@@ -22,14 +30,15 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Grant> {
-    return this.withCookies(request, reply, await this.auth.register(body.username, body.email, body.password));
+    const caller = callerOf(request, body.device_name);
+    return this.withCookies(request, reply, await this.auth.register(body.username, body.email, body.password, caller));
   }
 
   @Post('login')
   @HttpCode(200)
   @Header('cache-control', 'no-store')
   async login(@Body() body: LoginBody, @Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<Grant> {
-    return this.withCookies(request, reply, await this.auth.login(loginName(body), body.password));
+    return this.withCookies(request, reply, await this.auth.login(loginName(body), body.password, callerOf(request, body.device_name)));
   }
 
   @Post('refresh')
@@ -40,7 +49,7 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Grant> {
-    return this.withCookies(request, reply, await this.auth.refresh(body.refreshToken ?? cookieToken(request)));
+    return this.withCookies(request, reply, await this.auth.refresh(body.refreshToken ?? this.cookieToken(request), callerOf(request)));
   }
 
   @Post('logout')
@@ -50,10 +59,37 @@ export class AuthController {
     @Body() { sessionId, all }: LogoutBody,
     @CurrentIdentity() identity: Identity,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<{ success: true }> {
+  ): Promise<Success> {
     await this.auth.logout(identity, { sessionId: sessionId ?? identity.sessionId, all: all === true });
     if (all === true || (sessionId ?? identity.sessionId) === identity.sessionId) clearAuthCookies(reply);
-    return { success: true };
+    return success;
+  }
+
+  @Get('sessions')
+  @Header('cache-control', 'no-store')
+  @UseGuards(AuthGuard)
+  sessions(@CurrentIdentity() identity: Identity): Promise<Session[]> {
+    return this.auth.sessions(identity);
+  }
+
+  @Delete('sessions/:id')
+  @UseGuards(AuthGuard)
+  async endSession(
+    @Param() { id }: SessionParams,
+    @CurrentIdentity() identity: Identity,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<Success> {
+    await this.auth.endSession(identity, id);
+    if (id === identity.sessionId) clearAuthCookies(reply);
+    return success;
+  }
+
+  @Post('password')
+  @HttpCode(200)
+  @UseGuards(AuthGuard)
+  async changePassword(@Body() body: PasswordBody, @CurrentIdentity() identity: Identity): Promise<Success> {
+    await this.auth.changePassword(identity, body.current_password, body.new_password);
+    return success;
   }
 
   @Get('me')
@@ -66,6 +102,14 @@ export class AuthController {
     setAuthCookies(request, reply, grant, this.config);
     return grant;
   }
+
+  private cookieToken(request: FastifyRequest): string {
+    const token = refreshTokenCookie(request);
+    if (token === undefined)
+      throw new ClientError('unauthenticated', 'There is no refresh token, neither refreshToken in the body nor the cookie.');
+    if (!this.origins.allows(request)) throw foreignPage();
+    return token;
+  }
 }
 
 function loginName({ email, username }: LoginBody): LoginName {
@@ -74,13 +118,4 @@ function loginName({ email, username }: LoginBody): LoginName {
   throw new ClientError('invalid_payload', 'email: is required, or username', {
     fields: [{ field: 'email', message: 'is required, or username' }],
   });
-}
-
-function cookieToken(request: FastifyRequest): string {
-  const token = request.cookies[refreshCookie];
-  if (token === undefined)
-    throw new ClientError('unauthenticated', 'There is no refresh token, neither refreshToken in the body nor the cookie.');
-  if (requestOrigin(request) === 'foreign')
-    throw new ClientError('forbidden', 'With the cookie, only a page of this very host may refresh.');
-  return token;
 }

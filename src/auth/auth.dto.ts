@@ -4,9 +4,13 @@ import { EmailAddress, Text, Uuid } from '../rest/validation.js';
 const nameMaxCharacters = 64;
 /** RFC 5321, section 4.5.3.1.3, less the brackets. */
 const emailMaxCharacters = 254;
+const passwordMinCharacters = 8;
 /** Long enough for any phrase, short enough that hashing one is never dear. */
 const passwordMaxCharacters = 256;
 const refreshTokenMaxCharacters = 256;
+
+const deviceNameMaxCharacters = 64;
+const deviceName = { expression: /^\P{Cc}+$/u, allowed: 'must not contain control characters' };
 
 const username = {
   // \p{M}: the vowel signs that many scripts can't do without.
@@ -21,8 +25,12 @@ export class RegisterBody {
   @EmailAddress(emailMaxCharacters)
   readonly email!: string;
 
-  @Text(8, passwordMaxCharacters)
+  @Text(passwordMinCharacters, passwordMaxCharacters)
   readonly password!: string;
+
+  @IsOptional()
+  @Text(1, deviceNameMaxCharacters, deviceName)
+  readonly device_name?: string | null;
 }
 
 /** Looser than what may be registered: what no account can have is simply wrong. */
@@ -37,6 +45,10 @@ export class LoginBody {
 
   @Text(1, passwordMaxCharacters)
   readonly password!: string;
+
+  @IsOptional()
+  @Text(1, deviceNameMaxCharacters, deviceName)
+  readonly device_name?: string | null;
 }
 
 export class RefreshBody {
@@ -53,4 +65,17 @@ export class LogoutBody {
   @IsOptional()
   @IsBoolean({ message: 'must be true or false' })
   readonly all?: boolean | null;
+}
+
+export class PasswordBody {
+  @Text(1, passwordMaxCharacters)
+  readonly current_password!: string;
+
+  @Text(passwordMinCharacters, passwordMaxCharacters)
+  readonly new_password!: string;
+}
+
+export class SessionParams {
+  @Uuid()
+  readonly id!: string;
 }

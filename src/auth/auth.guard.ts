@@ -1,11 +1,10 @@
-import type {} from '@fastify/cookie';
 import { createParamDecorator, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
-import { Database } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
-import { accessCookie, requestOrigin } from './auth-cookies.js';
-import { isSessionLive } from './session.store.js';
+import { AllowedOrigins } from './allowed-origins.js';
+import { accessTokenCookie } from './auth-cookies.js';
+import { Sessions } from './sessions.js';
 
 export type { Identity } from './access-tokens.js';
 
@@ -20,20 +19,33 @@ const readingMethods: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 export class AuthGuard implements CanActivate {
   constructor(
     private readonly accessTokens: AccessTokens,
-    private readonly db: Database,
+    private readonly sessions: Sessions,
+    private readonly origins: AllowedOrigins,
   ) {}
 
   /** @throws ClientError `unauthenticated`, `token_expired`, `forbidden`, `unavailable` */
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<FastifyRequest>();
-    const identity = this.accessTokens.verify(bearerToken(request) ?? cookieToken(request));
-    if (!(await isSessionLive(this.db, identity.userId, identity.sessionId))) {
+    const identity = this.accessTokens.verify(bearerToken(request) ?? this.cookieToken(request));
+    if (!(await this.sessions.isLive(identity.userId, identity.sessionId))) {
       throw new ClientError('unauthenticated', 'The session was ended: log in again.');
     }
+    this.sessions.noteUse(identity.sessionId);
     identities.set(request, identity);
     return true;
   }
+
+  /** A browser sends cookies along with what other sites make it ask: those may not change anything. */
+  private cookieToken(request: FastifyRequest): string {
+    const token = accessTokenCookie(request);
+    if (token === undefined) throw new ClientError('unauthenticated');
+    if (!readingMethods.has(request.method) && !this.origins.allows(request)) throw foreignPage();
+    return token;
+  }
 }
+
+export const foreignPage = (): ClientError =>
+  new ClientError('forbidden', 'With the cookie, only a page of an allowed origin may do this: send the token itself.');
 
 /** The identity that AuthGuard found; for handlers behind it. */
 export const CurrentIdentity = createParamDecorator((_data: unknown, context: ExecutionContext): Identity => {
@@ -46,15 +58,5 @@ function bearerToken({ headers }: FastifyRequest): string | undefined {
   if (headers.authorization === undefined) return undefined;
   const [, token] = /^bearer +(\S+) *$/i.exec(headers.authorization) ?? [];
   if (token === undefined) throw new ClientError('unauthenticated', 'The Authorization header must be: Bearer, a space, an access token.');
-  return token;
-}
-
-/** A browser sends cookies along with what other sites make it ask: those may not change anything. */
-function cookieToken(request: FastifyRequest): string {
-  const token = request.cookies[accessCookie];
-  if (token === undefined) throw new ClientError('unauthenticated');
-  if (!readingMethods.has(request.method) && requestOrigin(request) !== 'own') {
-    throw new ClientError('forbidden', 'With the cookie, only a page of this very host may change something: send Authorization: Bearer.');
-  }
   return token;
 }

@@ -38,7 +38,7 @@ describe('registering', () => {
         email: 'ann@example.com',
         created_at: expect.stringMatching(/^\d{4}-.*T.*\.\d{3}Z$/),
       },
-      tokens: { accessToken: expect.any(String), refreshToken: expect.stringMatching(/^[\w-]{43}$/) },
+      tokens: { accessToken: expect.any(String), refreshToken: expect.stringMatching(/^[\w-]{86}$/) },
     });
     expect((await me(tokensOf(answer).accessToken)).body).toEqual((answer.body as { user: unknown }).user);
     expect(JSON.stringify((await db.sql.query('SELECT * FROM users, sessions')).rows)).not.toContain(tokensOf(answer).refreshToken);
@@ -151,13 +151,12 @@ describe('logging in', () => {
     expect(await hash()).toBe(renewed);
   });
 
-  it('sets cookies out of reach of scripts, secure where the proxy speaks https', async () => {
+  it('sets cookies out of reach of scripts, which are not secure only because some client says so', async () => {
     await registerUser(node.url, 'frank');
-    const plain = (await post('/auth/login', { username: 'frank', password })).headers.getSetCookie();
-    expect(plain.map((cookie) => cookie.split('=')[0])).toEqual(['trunkline_access', 'trunkline_refresh']);
-    for (const cookie of plain) expect(cookie).toMatch(/Path=\/; HttpOnly; SameSite=Lax$/);
-    const secure = await post('/auth/login', { username: 'frank', password }, undefined, { 'x-forwarded-proto': 'https' });
-    for (const cookie of secure.headers.getSetCookie()) expect(cookie).toContain('Secure');
+    const answer = await post('/auth/login', { username: 'frank', password }, undefined, { 'x-forwarded-proto': 'https' });
+    const cookies = answer.headers.getSetCookie();
+    expect(cookies.map((cookie) => cookie.split('=')[0])).toEqual(['trunkline_access', 'trunkline_refresh']);
+    for (const cookie of cookies) expect(cookie).toMatch(/Path=\/; HttpOnly; SameSite=Lax$/);
   });
 });
 
@@ -172,16 +171,18 @@ describe('a refresh token', () => {
     expect((await me(tokensOf(second).accessToken)).status).toBe(200);
   });
 
-  it('wins once when it is used fifty times at the same moment', async () => {
+  it('that was spent last gives the same successor for some seconds: the answer may have been lost', async () => {
     const user = await registerUser(node.url, 'heidi');
-    const answers = await Promise.all(Array.from({ length: 50 }, () => refresh(user.refreshToken)));
-    expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
-    expect(answers.filter(({ status }) => status === 401)).toHaveLength(49);
+    const first = await refresh(user.refreshToken);
+    const again = await refresh(user.refreshToken);
+    expect([again.status, tokensOf(again).refreshToken]).toEqual([200, tokensOf(first).refreshToken]);
+    expect((await refresh(tokensOf(again).refreshToken)).status).toBe(200);
   });
 
-  it('used a second time ends the session, for whoever holds a token of it', async () => {
+  it('used a second time after that ends the session, for whoever holds a token of it', async () => {
     const user = await registerUser(node.url, 'ivan');
     const first = await refresh(user.refreshToken);
+    await db.sql.query("UPDATE sessions SET refreshed_at = refreshed_at - interval '11 s' WHERE user_id = $1", [user.id]);
     expect((await refresh(user.refreshToken)).status).toBe(401);
     expect((await refresh(tokensOf(first).refreshToken)).status).toBe(401);
     expect((await me(tokensOf(first).accessToken)).status).toBe(401);
@@ -189,23 +190,53 @@ describe('a refresh token', () => {
     expect(rows).toEqual([{ ended: true }]);
   });
 
+  it('that was spent before the last one ends the session at once', async () => {
+    const user = await registerUser(node.url, 'iris');
+    const first = await refresh(user.refreshToken);
+    const second = await refresh(tokensOf(first).refreshToken);
+    expect((await refresh(user.refreshToken)).status).toBe(401);
+    expect((await refresh(tokensOf(second).refreshToken)).status).toBe(401);
+  });
+
+  it('leads to no session that is older than a session may be', async () => {
+    const user = await registerUser(node.url, 'ines');
+    const ageBy = (interval: string) =>
+      db.sql.query('UPDATE sessions SET created_at = created_at - $2::interval WHERE user_id = $1', [user.id, interval]);
+    const life = async () =>
+      (
+        await db.sql.query<{ idle: boolean; at_most: boolean }>(
+          `SELECT expires_at - now() > interval '29 days' AS idle, expires_at = created_at + interval '90 days' AS at_most
+            FROM sessions WHERE user_id = $1`,
+          [user.id],
+        )
+      ).rows[0];
+    expect(await life()).toEqual({ idle: true, at_most: false });
+    await ageBy('80 days');
+    const first = await refresh(user.refreshToken);
+    expect([first.status, await life()]).toEqual([200, { idle: false, at_most: true }]);
+    await ageBy('11 days');
+    expect((await refresh(tokensOf(first).refreshToken)).status).toBe(401);
+  });
+
   it('that nobody gave out, or of a session past its time, is refused', async () => {
     const user = await registerUser(node.url, 'judy');
     await db.sql.query("UPDATE sessions SET expires_at = now() - interval '1 s' WHERE user_id = $1", [user.id]);
-    for (const token of [user.refreshToken, 'made up', 'x'.repeat(256)]) {
+    const forged = `${user.refreshToken.slice(0, -1)}${user.refreshToken.endsWith('A') ? 'Q' : 'A'}`;
+    for (const token of [user.refreshToken, forged, 'made up', 'x'.repeat(86), 'x'.repeat(256)]) {
       expect((await refresh(token)).body).toMatchObject({ status: 401, code: 'unauthenticated' });
     }
     expect((await refresh('\0')).status).toBe(400);
     expect((await post('/auth/refresh', {})).status).toBe(401);
   });
 
-  it('may come in the cookie, unless another site sends it; the one in the body goes first', async () => {
+  it('may come in the cookie from a page of this host; the one in the body goes first', async () => {
     await registerUser(node.url, 'kim');
     const login = await post('/auth/login', { username: 'kim', password });
     const cookie = cookiesOf(login);
+    expect((await post('/auth/refresh', {}, undefined, { cookie })).status).toBe(403);
     expect((await post('/auth/refresh', {}, undefined, { cookie, origin: 'https://elsewhere.example' })).status).toBe(403);
     expect((await post('/auth/refresh', { refreshToken: 'made up' }, undefined, { cookie })).status).toBe(401);
-    const refreshed = await call(node.url, '/auth/refresh', { method: 'POST', headers: { cookie } });
+    const refreshed = await call(node.url, '/auth/refresh', { method: 'POST', headers: { cookie, origin: node.url } });
     expect(refreshed.status).toBe(200);
     expect(cookiesOf(refreshed)).toContain(`trunkline_refresh=${tokensOf(refreshed).refreshToken}`);
   });
@@ -241,11 +272,97 @@ describe('logging out', () => {
   });
 });
 
+describe('the list of sessions', () => {
+  interface Listed {
+    id: string;
+    device_name: string;
+    address: string;
+    created_at: string;
+    last_used_at: string;
+    current: boolean;
+  }
+  const sessions = async (token: string) => (await call(node.url, '/auth/sessions', { token })).body as Listed[];
+
+  it('has each login with device, address and times, the one that was used last first', async () => {
+    const user = await registerUser(node.url, 'rosa');
+    const phone = await post('/auth/login', { username: 'rosa', password, device_name: 'my 📱' });
+    await post('/auth/login', { username: 'rosa', password }, undefined, {
+      'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0',
+    });
+    const time = expect.stringMatching(/^\d{4}-.*T.*\.\d{3}Z$/);
+    const session = { id: expect.any(String), address: '127.0.0.1', created_at: time, last_used_at: time, current: false };
+    expect(await sessions(tokensOf(phone).accessToken)).toEqual([
+      { ...session, device_name: 'Firefox on Linux' },
+      { ...session, device_name: 'my 📱', current: true },
+      { ...session, device_name: 'node' },
+    ]);
+    await refresh(user.refreshToken);
+    expect((await sessions(user.token)).map(({ current }) => current)).toEqual([true, false, false]);
+  });
+
+  it('ends one by its id, once, and never one of somebody else', async () => {
+    const user = await registerUser(node.url, 'sara');
+    const other = await post('/auth/login', { username: 'sara', password });
+    const victim = await registerUser(node.url, 'tom');
+    const end = (id: string, token = user.token) => call(node.url, `/auth/sessions/${id}`, { method: 'DELETE', token });
+    const otherId = (await sessions(user.token)).find(({ current }) => !current)?.id ?? '';
+    const out = await end(otherId);
+    expect([out.status, out.body]).toEqual([200, { success: true }]);
+    expect((await me(tokensOf(other).accessToken)).status).toBe(401);
+    expect((await refresh(tokensOf(other).refreshToken)).status).toBe(401);
+    expect(await sessions(user.token)).toHaveLength(1);
+    const victimsId = (await sessions(victim.token))[0]?.id ?? '';
+    for (const id of [otherId, victimsId]) expect((await end(id)).body).toMatchObject({ status: 404, code: 'not_found' });
+    expect((await me(victim.token)).status).toBe(200);
+    expect((await end('x')).status).toBe(400);
+  });
+});
+
+describe('changing the password', () => {
+  const change = (token: string, current_password: string, new_password: string) =>
+    post('/auth/password', { current_password, new_password }, token);
+
+  it('needs the current one, and ends every other session', async () => {
+    const user = await registerUser(node.url, 'ulla');
+    const other = await post('/auth/login', { username: 'ulla', password });
+    expect((await change(user.token, 'not the password', 'a new password')).body).toMatchObject({ status: 403, code: 'forbidden' });
+    expect((await change(user.token, password, 'short')).body).toMatchObject({ status: 400, errors: [{ field: 'new_password' }] });
+    expect((await me(tokensOf(other).accessToken)).status).toBe(200);
+
+    const answer = await change(user.token, password, 'a new password');
+    expect([answer.status, answer.body]).toEqual([200, { success: true }]);
+    expect((await me(user.token)).status).toBe(200);
+    expect((await refresh(user.refreshToken)).status).toBe(200);
+    expect((await me(tokensOf(other).accessToken)).status).toBe(401);
+    expect((await refresh(tokensOf(other).refreshToken)).status).toBe(401);
+    expect((await post('/auth/login', { username: 'ulla', password })).status).toBe(401);
+    expect((await post('/auth/login', { username: 'ulla', password: 'a new password' })).status).toBe(200);
+  });
+
+  it('leaves no session behind that logs in with the old one at the same moment', async () => {
+    const user = await registerUser(node.url, 'vera');
+    const answers = await Promise.all([
+      ...Array.from({ length: 6 }, () => post('/auth/login', { username: 'vera', password })),
+      change(user.token, password, 'a new password'),
+      change(user.token, password, 'another new one'),
+      ...Array.from({ length: 6 }, () => post('/auth/login', { username: 'vera', password })),
+    ]);
+    const changed = answers.slice(6, 8).map(({ status }) => status);
+    expect([200, 403]).toEqual(expect.arrayContaining(changed));
+    expect(changed[0]).not.toBe(changed[1]);
+    const { rows } = await db.sql.query('SELECT count(*)::int AS n FROM sessions WHERE user_id = $1 AND ended_at IS NULL', [user.id]);
+    expect(rows).toEqual([{ n: 1 }]);
+  });
+});
+
 describe('the guard', () => {
   it('lets nobody through without credentials, and says how to bring them', async () => {
     const routes = [
       'GET /auth/me',
       'POST /auth/logout',
+      'GET /auth/sessions',
+      'DELETE /auth/sessions/x',
+      'POST /auth/password',
       'POST /rooms',
       'GET /rooms',
       'GET /rooms/x',

@@ -1,6 +1,7 @@
 /**
  * Accounts and logins. Promises: a name or address belongs to one account in whatever case it is written; of any number of uses of a
- * refresh token one wins, and a second use ends the session. Knows nothing of HTTP.
+ * refresh token one wins; a session that ended stays ended; after a change of the password, no other login of before it goes on. Knows nothing
+ * of HTTP.
  */
 import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
@@ -10,8 +11,11 @@ import { Database, type Queryable } from '../database/database.js';
 import { isUniqueViolation } from '../database/sql-error.js';
 import { LOGGER } from '../logger.js';
 import { ClientError } from '../protocol/errors.js';
+import { comparisonKey } from '../protocol/text.js';
 import {
+  changePassword,
   findAccountByEmail,
+  findAccountById,
   findAccountByUsername,
   findTaken,
   findUser,
@@ -20,9 +24,24 @@ import {
   type User,
 } from '../users/user.store.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
+import { networkOf, type Caller } from './caller.js';
 import { Passwords } from './passwords.js';
-import { hashRefreshToken, makeRefreshToken } from './refresh-tokens.js';
-import { endAllSessions, endSession, endSessionOfSpentToken, insertSession, rotateRefreshToken } from './session.store.js';
+import { RateLimits } from './rate-limits.js';
+import { hashRefreshToken, RefreshTokens } from './refresh-tokens.js';
+import {
+  endSession,
+  endSessionOfSpentToken,
+  endSessions,
+  findJustRotated,
+  insertSession,
+  readSessions,
+  rotateRefreshToken,
+  type SessionLife,
+  type SessionRow,
+} from './session.store.js';
+
+/** For so long a refresh token may be used again: its first answer may have been lost. */
+const lostAnswerGraceS = 10;
 
 /** Who somebody is, and the tokens that prove it. */
 export interface Grant {
@@ -33,24 +52,36 @@ export interface Grant {
 /** The name that somebody logs in with: one of the two. */
 export type LoginName = { email: string } | { username: string };
 
+export interface Session extends SessionRow {
+  /** The one that asks. */
+  current: boolean;
+}
+
 @Injectable()
 export class AuthService {
+  private readonly life: SessionLife;
+
   constructor(
     private readonly db: Database,
     private readonly passwords: Passwords,
+    private readonly limits: RateLimits,
     private readonly accessTokens: AccessTokens,
-    @Inject(CONFIG) private readonly config: Config,
+    private readonly refreshTokens: RefreshTokens,
+    @Inject(CONFIG) config: Config,
     @Inject(LOGGER) private readonly log: Logger,
-  ) {}
+  ) {
+    this.life = { idleS: config.REFRESH_TOKEN_TTL_S, maxAgeS: config.SESSION_MAX_AGE_S };
+  }
 
-  /** @throws ClientError `conflict` naming the fields that are taken, `overloaded`, `unavailable` */
-  async register(username: string, email: string, password: string): Promise<Grant> {
+  /** @throws ClientError `conflict` naming the fields that are taken, `rate_limited`, `overloaded`, `unavailable` */
+  async register(username: string, email: string, password: string, caller: Caller): Promise<Grant> {
+    await this.limits.count('registerFromNetwork', networkOf(caller));
     await this.refuseTaken(username, email); // a hash is dear: don't make one in vain
     const passwordHash = await this.passwords.hash(password);
     try {
       return await this.db.transaction(async (db) => {
         const user = await insertUser(db, { id: uuidv7(), username, email, passwordHash });
-        return this.startSession(db, user);
+        return this.startSession(db, user, 0, caller);
       });
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -59,31 +90,85 @@ export class AuthService {
     }
   }
 
-  /** @throws ClientError `unauthenticated` alike for an unknown name and a wrong password; `overloaded`, `unavailable` */
-  async login(name: LoginName, password: string): Promise<Grant> {
-    const account = await ('email' in name ? findAccountByEmail(this.db, name.email) : findAccountByUsername(this.db, name.username));
-    const { matches, newHash } = await this.passwords.check(password, account?.passwordHash);
-    if (account === undefined || !matches) throw new ClientError('unauthenticated', 'The name or the password is wrong.');
-    if (newHash !== undefined) await replacePasswordHash(this.db, account.user.id, account.passwordHash, newHash);
-    return this.startSession(this.db, account.user);
+  /** @throws ClientError `unauthenticated` alike for an unknown name and a wrong password; `rate_limited`, `overloaded`, `unavailable` */
+  login(name: LoginName, password: string, caller: Caller): Promise<Grant> {
+    // As it was typed: counted by account, the answer would say which address belongs to which name.
+    const typed = comparisonKey('email' in name ? name.email : name.username);
+    const network = networkOf(caller);
+    // In this order: what a network may not try must not count against the name, or anybody could lock out anybody.
+    const limits = [
+      ['loginFromNetwork', network],
+      ['loginOfNameFromNetwork', `${network} ${typed}`],
+      ['loginOfName', typed],
+    ] as const;
+    return this.limits.guess(limits, async () => {
+      const account = await ('email' in name ? findAccountByEmail(this.db, name.email) : findAccountByUsername(this.db, name.username));
+      const { matches, newHash } = await this.passwords.check(password, account?.passwordHash);
+      if (account === undefined || !matches) throw wrongPassword();
+      const { user, passwordHash, passwordVersion } = account;
+      if (newHash !== undefined) await replacePasswordHash(this.db, user.id, passwordHash, newHash);
+      return this.startSession(this.db, user, passwordVersion, caller);
+    });
   }
 
-  /** @throws ClientError `unauthenticated` when the token is unknown, spent, or of a session that ended; `unavailable` */
-  async refresh(refreshToken: string): Promise<Grant> {
-    const oldHash = hashRefreshToken(refreshToken);
-    const newToken = makeRefreshToken();
-    const rotated = await rotateRefreshToken(this.db, oldHash, hashRefreshToken(newToken), this.config.REFRESH_TOKEN_TTL_S);
-    if (rotated !== undefined) return this.grant(rotated.user, rotated.sessionId, newToken);
+  /**
+   * A second use ends the session: whoever uses a token twice is two, and one of them has stolen it (RFC 9700, section 4.14.2). But one
+   * whose answer was lost asks again too: for a few seconds the token that was spent last gives the same successor as before.
+   * @throws ClientError `unauthenticated` when the token is unknown, spent, or of a session that is over; `rate_limited`, `unavailable`
+   */
+  async refresh(refreshToken: string, caller: Caller): Promise<Grant> {
+    await this.limits.count('refreshFromNetwork', networkOf(caller));
+    const sessionId = this.refreshTokens.sessionOf(refreshToken);
+    if (sessionId === undefined) throw invalidRefreshToken();
+    await this.limits.count('refreshOfSession', sessionId);
 
-    const ended = await endSessionOfSpentToken(this.db, oldHash);
-    if (ended !== undefined) this.log.warn({ session_id: ended }, 'a refresh token was used twice: its session was ended');
-    throw new ClientError('unauthenticated', 'The refresh token is not valid: log in again.');
+    const successor = this.refreshTokens.successor(refreshToken);
+    const [oldHash, newHash] = [hashRefreshToken(refreshToken), hashRefreshToken(successor)];
+    const user =
+      (await rotateRefreshToken(this.db, sessionId, oldHash, newHash, this.life)) ??
+      (await findJustRotated(this.db, sessionId, newHash, lostAnswerGraceS));
+    if (user !== undefined) return this.grant(user, sessionId, successor);
+
+    if (await endSessionOfSpentToken(this.db, sessionId, oldHash))
+      this.log.warn({ session: sessionId, address: caller.address }, 'a refresh token was used twice: its session was ended');
+    throw invalidRefreshToken();
   }
 
-  /** Ends a session of the user, by default the one that asks. One that is not the user's, or ended before, is passed over. */
+  /** Ends a session of the user, by default the one that asks, or all. One that is not the user's, or is over, is passed over. */
   async logout({ userId, sessionId }: Identity, which: { sessionId?: string; all?: boolean } = {}): Promise<void> {
-    if (which.all === true) return endAllSessions(this.db, userId);
-    return endSession(this.db, userId, which.sessionId ?? sessionId);
+    if (which.all === true) await endSessions(this.db, userId);
+    else await endSession(this.db, userId, which.sessionId ?? sessionId);
+  }
+
+  /** The user's live sessions, the one that was used last first. */
+  async sessions({ userId, sessionId }: Identity): Promise<Session[]> {
+    const sessions = await readSessions(this.db, userId);
+    return sessions.map((session) => ({ ...session, current: session.id === sessionId }));
+  }
+
+  /** @throws ClientError `not_found` where the user has no live session of that id; `unavailable` */
+  async endSession({ userId }: Identity, sessionId: string): Promise<void> {
+    if (!(await endSession(this.db, userId, sessionId))) throw new ClientError('not_found', 'You have no such session.');
+  }
+
+  /**
+   * Changes the password and ends every session of the user but the one that asks.
+   * @throws ClientError `forbidden` where the current password is another; `rate_limited`, `overloaded`, `unavailable`
+   */
+  changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string): Promise<void> {
+    return this.limits.guess([['passwordOfUser', userId]], async () => {
+      const account = await findAccountById(this.db, userId);
+      const { matches } = await this.passwords.check(currentPassword, account?.passwordHash);
+      if (account === undefined || !matches) throw new ClientError('forbidden', 'The current password is wrong.');
+      const newHash = await this.passwords.hash(newPassword);
+      await this.db.transaction(async (db) => {
+        // The sessions in a statement of their own, after the row of the user is locked: see insertSession.
+        const changed = await changePassword(db, userId, account.passwordVersion, newHash);
+        if (!changed) throw new ClientError('forbidden', 'The password was changed just now by another session.');
+        await endSessions(db, userId, sessionId);
+      });
+      this.log.info({ user: userId }, 'a password was changed');
+    });
   }
 
   /** @throws ClientError `unauthenticated` when the account is gone; `unavailable` */
@@ -100,17 +185,12 @@ export class AuthService {
     throw new ClientError('conflict', fields.map(({ field, message }) => `${field}: ${message}`).join('; '), { fields });
   }
 
-  private async startSession(db: Queryable, user: User): Promise<Grant> {
-    const sessionId = uuidv7();
-    const refreshToken = makeRefreshToken();
-    const session = {
-      id: sessionId,
-      userId: user.id,
-      refreshTokenHash: hashRefreshToken(refreshToken),
-      lifeS: this.config.REFRESH_TOKEN_TTL_S,
-    };
-    await insertSession(db, session);
-    return this.grant(user, sessionId, refreshToken);
+  private async startSession(db: Queryable, user: User, passwordVersion: number, { deviceName, address }: Caller): Promise<Grant> {
+    const id = uuidv7();
+    const refreshToken = this.refreshTokens.first(id);
+    const session = { id, userId: user.id, passwordVersion, refreshTokenHash: hashRefreshToken(refreshToken), deviceName, address };
+    if (!(await insertSession(db, { ...session, ...this.life }))) throw wrongPassword();
+    return this.grant(user, id, refreshToken);
   }
 
   private async grant(user: User, sessionId: string, refreshToken: string): Promise<Grant> {
@@ -118,3 +198,6 @@ export class AuthService {
     return { user, tokens: { accessToken, refreshToken } };
   }
 }
+
+const wrongPassword = (): ClientError => new ClientError('unauthenticated', 'The name or the password is wrong.');
+const invalidRefreshToken = (): ClientError => new ClientError('unauthenticated', 'The refresh token is not valid: log in again.');

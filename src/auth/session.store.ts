@@ -4,78 +4,127 @@
 import type { Queryable } from '../database/database.js';
 import type { User } from '../users/user.store.js';
 
-/** Sessions that ended or expired are kept for a day, so that it can be looked up why somebody was logged out. */
-const keepEndedFor = '1 day';
+/** Sessions that ended or expired are kept for so long, so that it can be looked up why somebody was logged out. */
+const keptFor = '1 day';
+/** Somebody with more logins than that sees those that were used last. */
+const listedMax = 100;
 
-export interface NewSession {
+/** A session as its user sees it. */
+export interface SessionRow {
+  /** UUID v7, lower case. */
+  id: string;
+  device_name: string;
+  /** IPv4 or IPv6, from where the login came; null where it is not known. */
+  address: string | null;
+  /** ISO 8601, milliseconds, UTC; as all times here. */
+  created_at: string;
+  last_used_at: string;
+}
+
+export interface SessionLife {
+  /** How long a session lasts without a refresh. */
+  idleS: number;
+  /** How long it lasts at most, however often it is refreshed. */
+  maxAgeS: number;
+}
+
+export interface NewSession extends SessionLife {
   /** UUID v7. */
   id: string;
   userId: string;
+  /** Of the password that was checked for this login. */
+  passwordVersion: number;
   refreshTokenHash: Buffer;
-  lifeS: number;
+  deviceName: string;
+  address: string | null;
 }
 
-/** Starts a session, and clears away what is left of the user's old ones. */
-export async function insertSession(db: Queryable, { id, userId, refreshTokenHash, lifeS }: NewSession): Promise<void> {
-  await db.query(
-    `WITH old AS (
-        DELETE FROM sessions WHERE user_id = $2 AND least(ended_at, expires_at) < now() - $5::interval
-      )
-      INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at) VALUES ($1, $2, $3, now() + make_interval(secs => $4))`,
-    [id, userId, refreshTokenHash, lifeS, keepEndedFor],
+/**
+ * Starts a session. The row lock makes it wait for a change of the password, and the change for it: which of the two comes first, the
+ * other sees.
+ * @returns false where the password was changed since it was checked, or the user is gone
+ */
+export async function insertSession(db: Queryable, session: NewSession): Promise<boolean> {
+  const { id, userId, passwordVersion, refreshTokenHash, deviceName, address, idleS, maxAgeS } = session;
+  const { rowCount } = await db.query(
+    `WITH account AS (SELECT id FROM users WHERE id = $2 AND password_version = $3 FOR SHARE)
+      INSERT INTO sessions (id, user_id, refresh_token_hash, device_name, address, expires_at)
+      SELECT $1, id, $4, $5, $6, now() + make_interval(secs => least($7::int, $8::int)) FROM account`,
+    [id, userId, passwordVersion, refreshTokenHash, deviceName, address, idleS, maxAgeS],
   );
+  return rowCount === 1;
 }
 
 /**
  * Exchanges a refresh token for another. One statement, so that of any number of uses at the same moment exactly one wins: the others wait
  * for its row lock, and then find that the hash is no longer there.
- * @returns the session's id and user, or undefined where the token is not the live one of a live session
+ * @returns the session's user, or undefined where the token is not the live one of a live session
  */
 export async function rotateRefreshToken(
   db: Queryable,
+  sessionId: string,
   oldHash: Buffer,
   newHash: Buffer,
-  lifeS: number,
-): Promise<{ sessionId: string; user: User } | undefined> {
-  const { rows } = await db.query<User & { session_id: string }>(
+  { idleS, maxAgeS }: SessionLife,
+): Promise<User | undefined> {
+  const { rows } = await db.query<User>(
     `WITH rotated AS (
-        UPDATE sessions SET refresh_token_hash = $2, refreshed_at = now(), expires_at = now() + make_interval(secs => $3)
-        WHERE refresh_token_hash = $1 AND ended_at IS NULL AND expires_at > now()
-        RETURNING id, user_id
-      ), spent AS (
-        INSERT INTO spent_refresh_tokens (hash, session_id) SELECT $1, id FROM rotated
+        UPDATE sessions SET refresh_token_hash = $3, refreshed_at = now(), last_used_at = now(),
+          expires_at = least(now() + make_interval(secs => $4), created_at + make_interval(secs => $5))
+        WHERE id = $1 AND refresh_token_hash = $2 AND ended_at IS NULL AND expires_at > now() AND created_at + make_interval(secs => $5) > now()
+        RETURNING user_id
       )
-      SELECT rotated.id AS session_id, users.id, users.username, users.email, users.created_at
-      FROM rotated JOIN users ON users.id = rotated.user_id`,
-    [oldHash, newHash, lifeS],
+      SELECT users.id, users.username, users.email, users.created_at FROM rotated JOIN users ON users.id = rotated.user_id`,
+    [sessionId, oldHash, newHash, idleS, maxAgeS],
   );
-  const [row] = rows;
-  if (row === undefined) return undefined;
-  const { session_id: sessionId, ...user } = row;
-  return { sessionId, user };
+  return rows[0];
 }
 
-/**
- * Ends the session that a spent token belonged to: whoever uses it twice is two, and one of them has stolen it (RFC 9700, section 4.14.2).
- * @returns the id of the session, or undefined where nothing was to be ended
- */
-export async function endSessionOfSpentToken(db: Queryable, hash: Buffer): Promise<string | undefined> {
-  const { rows } = await db.query<{ id: string }>(
-    `UPDATE sessions SET ended_at = now() FROM spent_refresh_tokens AS spent
-      WHERE spent.hash = $1 AND sessions.id = spent.session_id AND sessions.ended_at IS NULL
-      RETURNING sessions.id`,
-    [hash],
+/** The user of a live session, where the token of that hash is its live one and became it within the last `graceS` seconds. */
+export async function findJustRotated(db: Queryable, sessionId: string, hash: Buffer, graceS: number): Promise<User | undefined> {
+  const { rows } = await db.query<User>(
+    `SELECT users.id, users.username, users.email, users.created_at FROM sessions JOIN users ON users.id = sessions.user_id
+      WHERE sessions.id = $1 AND refresh_token_hash = $2 AND refreshed_at > now() - make_interval(secs => $3)
+        AND ended_at IS NULL AND expires_at > now()`,
+    [sessionId, hash, graceS],
   );
-  return rows[0]?.id;
+  return rows[0];
 }
 
-/** Ends a session of the user; does nothing where it is not the user's, or ended before. */
-export async function endSession(db: Queryable, userId: string, sessionId: string): Promise<void> {
-  await db.query('UPDATE sessions SET ended_at = now() WHERE id = $1 AND user_id = $2 AND ended_at IS NULL', [sessionId, userId]);
+/** Ends a session whose token of that hash is spent. @returns false where it is over already, or the token is not spent */
+export async function endSessionOfSpentToken(db: Queryable, sessionId: string, hash: Buffer): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'UPDATE sessions SET ended_at = now() WHERE id = $1 AND refresh_token_hash <> $2 AND ended_at IS NULL AND expires_at > now()',
+    [sessionId, hash],
+  );
+  return rowCount === 1;
 }
 
-export async function endAllSessions(db: Queryable, userId: string): Promise<void> {
-  await db.query('UPDATE sessions SET ended_at = now() WHERE user_id = $1 AND ended_at IS NULL', [userId]);
+/** Ends a session of the user. @returns false where it is not the user's, or over already */
+export async function endSession(db: Queryable, userId: string, sessionId: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'UPDATE sessions SET ended_at = now() WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > now()',
+    [sessionId, userId],
+  );
+  return rowCount === 1;
+}
+
+/** Ends every session of the user, but the one to be kept. */
+export async function endSessions(db: Queryable, userId: string, keptId: string | null = null): Promise<void> {
+  await db.query('UPDATE sessions SET ended_at = now() WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL', [
+    userId,
+    keptId,
+  ]);
+}
+
+/** The live sessions of a user, the one that was used last first. */
+export async function readSessions(db: Queryable, userId: string): Promise<SessionRow[]> {
+  const { rows } = await db.query<SessionRow>(
+    `SELECT id, device_name, host(address) AS address, created_at, last_used_at FROM sessions
+      WHERE user_id = $1 AND ended_at IS NULL AND expires_at > now() ORDER BY last_used_at DESC, id DESC LIMIT $2`,
+    [userId, listedMax],
+  );
+  return rows;
 }
 
 /** False where the session was ended, has expired, or was never the user's. */
@@ -86,4 +135,37 @@ export async function isSessionLive(db: Queryable, userId: string, sessionId: st
     values: [sessionId, userId],
   });
   return rows.length > 0;
+}
+
+/** Those of the sessions that are over, or were never there. The answer is as short as the news, however many are asked for. */
+export async function findOver(db: Queryable, sessionIds: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'find-over',
+    text: `SELECT id FROM unnest($1::uuid[]) AS asked (id)
+      WHERE NOT EXISTS (SELECT FROM sessions WHERE sessions.id = asked.id AND ended_at IS NULL AND expires_at > now())`,
+    values: [sessionIds],
+  });
+  return rows.map(({ id }) => id);
+}
+
+/** Notes that the sessions are in use, those for which that was not noted within a minute. What somebody else changes just now is left to him. */
+export async function touchSessions(db: Queryable, sessionIds: readonly string[]): Promise<void> {
+  await db.query(
+    `WITH used AS (
+        SELECT id FROM sessions WHERE id = ANY ($1::uuid[]) AND last_used_at < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED
+      )
+      UPDATE sessions SET last_used_at = now() FROM used WHERE sessions.id = used.id`,
+    [sessionIds],
+  );
+}
+
+/** Deletes at most `max` sessions that have been over for a day, and returns how many. Any number of nodes may do it at once. */
+export async function deleteOldSessions(db: Queryable, max: number): Promise<number> {
+  const { rowCount } = await db.query(
+    `DELETE FROM sessions WHERE id = ANY (ARRAY(
+        SELECT id FROM sessions WHERE least(ended_at, expires_at) < now() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED
+      ))`,
+    [keptFor, max],
+  );
+  return rowCount ?? 0;
 }

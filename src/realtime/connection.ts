@@ -7,6 +7,7 @@
 import type { Logger } from 'pino';
 import type { WebSocket } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
+import type { Sessions } from '../auth/sessions.js';
 import type { Feed } from '../bus/feed.js';
 import type { ChatService } from '../chat/chat.service.js';
 import type { Config } from '../config.js';
@@ -32,6 +33,7 @@ export interface ConnectionParts {
   readonly config: Config;
   readonly nodeName: string;
   readonly tokens: AccessTokens;
+  readonly sessions: Pick<Sessions, 'noteUse'>;
   readonly chat: ChatService;
   readonly feed: Feed;
   readonly hub: Hub;
@@ -69,6 +71,11 @@ export class Connection implements Subscriber {
     return this.identity?.userId ?? '';
   }
 
+  /** Undefined before it is authenticated. */
+  get sessionId(): string | undefined {
+    return this.identity?.sessionId;
+  }
+
   private get username(): string {
     return this.identity?.username ?? '';
   }
@@ -81,6 +88,7 @@ export class Connection implements Subscriber {
   authenticate(identity: Identity, id?: CommandId): void {
     const { parts } = this;
     this.identity = identity;
+    parts.sessions.noteUse(identity.sessionId);
     this.reply(
       'hello',
       {
@@ -236,6 +244,7 @@ export class Connection implements Subscriber {
     const renewed = this.parts.tokens.verify(token);
     if (renewed.userId !== userId) throw new ClientError('forbidden', 'The token is of another user.');
     this.identity = renewed;
+    this.parts.sessions.noteUse(renewed.sessionId);
     this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id);
   }
 

@@ -5,7 +5,9 @@ import type { INestApplication } from '@nestjs/common';
 import { WsAdapter } from '@nestjs/platform-ws';
 import type { WebSocketServer } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
-import { ClientError } from '../protocol/errors.js';
+import type { AllowedOrigins } from '../auth/allowed-origins.js';
+import { accessTokenCookie } from '../auth/auth-cookies.js';
+import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 
 const identities = new WeakMap<IncomingMessage, Identity>();
@@ -22,6 +24,7 @@ export class RealtimeAdapter extends WsAdapter {
   constructor(
     app: INestApplication,
     private readonly tokens: AccessTokens,
+    private readonly origins: AllowedOrigins,
     private readonly isDraining: () => boolean,
   ) {
     super(app);
@@ -52,15 +55,31 @@ export class RealtimeAdapter extends WsAdapter {
     );
     if (url === undefined || server === undefined) return refuse(socket, 404);
     if (this.isDraining()) return refuse(socket, 503);
-    const token = bearer(request) ?? url.searchParams.get('token') ?? undefined;
-    if (token !== undefined) {
-      try {
-        identities.set(request, this.tokens.verify(token));
-      } catch (error) {
-        return refuse(socket, 401, error instanceof ClientError ? error.code : 'unauthenticated');
-      }
+    try {
+      const token = this.tokenOf(request, url);
+      // Whether the session is over is not asked here: a storm of reconnects would cost a query a socket. SessionWatch closes it within 2 s.
+      if (token !== undefined) identities.set(request, this.tokens.verify(token));
+    } catch (error) {
+      const code = error instanceof ClientError ? error.code : 'unauthenticated';
+      return refuse(socket, errorCodes[code].status, code);
     }
     server.handleUpgrade(request, socket, head, (webSocket) => server.emit('connection', webSocket, request));
+  }
+
+  /**
+   * The credentials that are preferred: header, cookie, address. Any page can make a browser open a socket that carries the cookie, so that of
+   * a page which is not allowed is none.
+   * @returns undefined where there are none: the first frame has to bring them
+   * @throws ClientError `forbidden` where the cookie of such a page is all there is
+   */
+  private tokenOf(request: IncomingMessage, url: URL): string | undefined {
+    const inHeader = bearer(request);
+    if (inHeader !== undefined) return inHeader;
+    const inCookie = accessTokenCookie(request);
+    if (inCookie !== undefined && this.origins.allows(request)) return inCookie;
+    const inAddress = url.searchParams.get('token') ?? undefined;
+    if (inCookie !== undefined && inAddress === undefined) throw new ClientError('forbidden');
+    return inAddress;
   }
 }
 

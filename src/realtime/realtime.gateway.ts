@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import type { WebSocket } from 'ws';
 import { AccessTokens } from '../auth/access-tokens.js';
+import { Sessions } from '../auth/sessions.js';
 import { Feed } from '../bus/feed.js';
 import { ChatService } from '../chat/chat.service.js';
 import { CONFIG, type Config } from '../config.js';
@@ -14,6 +15,7 @@ import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
 import { Hub } from './hub.js';
 import { identityOf } from './realtime.adapter.js';
+import { SessionWatch } from './session-watch.js';
 
 const sweepIntervalMs = 1_000;
 /** After a connection was told to go, how long its accepted sends may take to be answered. */
@@ -24,6 +26,7 @@ const answerDeadlineMs = 5_000;
 export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootstrap, OnModuleDestroy, BeforeApplicationShutdown {
   private readonly connections = new Set<Connection>();
   private readonly parts: ConnectionParts;
+  private readonly sessionWatch: SessionWatch;
   private sweepTimer: NodeJS.Timeout | undefined;
   private heartbeatTimer: NodeJS.Timeout | undefined;
   private draining: Promise<void> | undefined;
@@ -32,12 +35,14 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     @Inject(CONFIG) config: Config,
     @Inject(LOGGER) log: Logger,
     tokens: AccessTokens,
+    sessions: Sessions,
     chat: ChatService,
     feed: Feed,
     hub: Hub,
     presence: PresenceService,
   ) {
-    this.parts = { config, nodeName: nodeName(config), log, tokens, chat, feed, hub, presence };
+    this.parts = { config, nodeName: nodeName(config), log, tokens, sessions, chat, feed, hub, presence };
+    this.sessionWatch = new SessionWatch(sessions, log);
     presence.attach({ push: (roomId, frames) => hub.push(roomId, frames), isBusy: () => chat.isBusy });
   }
 
@@ -53,6 +58,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     this.sweepTimer = setInterval(() => {
       const now = Date.now();
       for (const connection of this.connections) connection.sweep(now);
+      void this.sessionWatch.check(this.connections);
     }, sweepIntervalMs);
     this.heartbeatTimer = setInterval(() => {
       for (const connection of this.connections) connection.heartbeat();

@@ -8,17 +8,20 @@ import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fa
 import type { FastifyBodyParser, FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
+import type { Config } from '../config.js';
 import { limits } from '../protocol/limits.js';
 import { ProblemFilter, refuseAddress } from './problem.filter.js';
 import { RestValidationPipe } from './validation.js';
 
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
-export const serverOptions = {
-  bodyLimit: limits.bodyMaxBytes,
-  genReqId: () => uuidv7(),
-  requestIdHeader: false,
-  frameworkErrors: refuseAddress,
-} as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
+export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
+  ({
+    bodyLimit: limits.bodyMaxBytes,
+    genReqId: () => uuidv7(),
+    requestIdHeader: false,
+    trustProxy: TRUSTED_PROXIES === '' ? false : TRUSTED_PROXIES,
+    frameworkErrors: refuseAddress,
+  }) as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
 /** Registers it all with an app that was created with `serverOptions` and without Nest's body parsers. */
 export async function useRest(app: NestFastifyApplication, log: Logger): Promise<void> {

@@ -18,6 +18,8 @@ export interface Account {
   user: User;
   /** In the PHC string format. */
   passwordHash: string;
+  /** Goes up with each change of the password. */
+  passwordVersion: number;
 }
 
 export interface NewUser {
@@ -51,17 +53,22 @@ export async function findTaken(db: Queryable, username: string, email: string):
 }
 
 export const findAccountByUsername = (db: Queryable, username: string): Promise<Account | undefined> =>
-  findAccount(db, 'SELECT id, username, email, created_at, password_hash FROM users WHERE username_key = $1', comparisonKey(username));
+  findAccount(db, `${selectAccount} WHERE username_key = $1`, comparisonKey(username));
 
 export const findAccountByEmail = (db: Queryable, email: string): Promise<Account | undefined> =>
-  findAccount(db, 'SELECT id, username, email, created_at, password_hash FROM users WHERE email_key = $1', comparisonKey(email));
+  findAccount(db, `${selectAccount} WHERE email_key = $1`, comparisonKey(email));
+
+export const findAccountById = (db: Queryable, id: string): Promise<Account | undefined> =>
+  findAccount(db, `${selectAccount} WHERE id = $1`, id);
+
+const selectAccount = 'SELECT id, username, email, created_at, password_hash, password_version FROM users';
 
 async function findAccount(db: Queryable, text: string, key: string): Promise<Account | undefined> {
-  const { rows } = await db.query<User & { password_hash: string }>(text, [key]);
+  const { rows } = await db.query<User & { password_hash: string; password_version: number }>(text, [key]);
   const [row] = rows;
   if (row === undefined) return undefined;
-  const { password_hash: passwordHash, ...user } = row;
-  return { user, passwordHash };
+  const { password_hash: passwordHash, password_version: passwordVersion, ...user } = row;
+  return { user, passwordHash, passwordVersion };
 }
 
 export async function findUser(db: Queryable, id: string): Promise<User | undefined> {
@@ -72,4 +79,13 @@ export async function findUser(db: Queryable, id: string): Promise<User | undefi
 /** Puts a hash in the place of another of the same password; does nothing when the password was changed meanwhile. */
 export async function replacePasswordHash(db: Queryable, id: string, oldHash: string, newHash: string): Promise<void> {
   await db.query('UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2', [id, oldHash, newHash]);
+}
+
+/** Puts another password in the place of that of the given version. @returns false where it was changed meanwhile */
+export async function changePassword(db: Queryable, id: string, passwordVersion: number, newHash: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'UPDATE users SET password_hash = $3, password_version = password_version + 1 WHERE id = $1 AND password_version = $2',
+    [id, passwordVersion, newHash],
+  );
+  return rowCount === 1;
 }

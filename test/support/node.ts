@@ -20,6 +20,7 @@ export async function startNode(databaseUrl: string, overrides: Record<string, s
     PORT: '0',
     LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
     DRAIN_MS: '0',
+    RATE_LIMITS: 'off',
     ...overrides,
   });
   const app = await createApp(config, pino({ level: config.LOG_LEVEL }));

@@ -8,6 +8,8 @@ import { testSecret } from './node.js';
 export interface Person {
   readonly id: string;
   readonly name: string;
+  /** Of a login that lives for a day; `token` and what tokenFor makes are of it. */
+  readonly sessionId: string;
   readonly token: string;
 }
 
@@ -28,10 +30,10 @@ export async function createPerson(sql: pg.Pool, name = `user-${randomUUID().sli
     id,
     randomBytes(32),
   ]);
-  return { id, name, token: tokenFor({ id, name }, ttlS, sessionId) };
+  return { id, name, sessionId, token: tokenFor({ id, name, sessionId }, ttlS) };
 }
 
-export const tokenFor = ({ id, name }: { id: string; name: string }, ttlS: number, sessionId: string = uuidv7()): string =>
+export const tokenFor = ({ id, name, sessionId }: Omit<Person, 'token'>, ttlS: number): string =>
   jwt.sign({ sub: id, name, sid: sessionId }, { expiresIn: ttlS });
 
 /** A room with its first member as owner; the others join, so that each takes a seq. */

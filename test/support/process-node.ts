@@ -27,6 +27,7 @@ export async function startProcessNode(env: Record<string, string>): Promise<Pro
       HOST: '127.0.0.1',
       PORT: String(port),
       LOG_FORMAT: 'json',
+      RATE_LIMITS: 'off',
       ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
