@@ -151,7 +151,7 @@ describe('a node with its own PostgreSQL', () => {
 
   it('starts below a folder that nobody else may enter, run by root too', async () => {
     await chmod(folder, 0o700);
-    await kill(await start(), 'SIGTERM');
+    expect(await kill(await start(), 'SIGTERM')).toBe(0);
   });
 
   it('starts again after both were killed', async () => {

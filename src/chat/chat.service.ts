@@ -27,7 +27,11 @@ export interface Stored {
 export class ChatService implements BeforeApplicationShutdown {
   private readonly writer: MessageWriter;
 
-  constructor(private readonly db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
+  constructor(
+    private readonly db: Database,
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) log: Logger,
+  ) {
     this.writer = new MessageWriter({
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
@@ -46,7 +50,12 @@ export class ChatService implements BeforeApplicationShutdown {
     switch (outcome.status) {
       case 'stored':
       case 'duplicate':
-        return { id: outcome.id, seq: outcome.seq, createdAt: new Date(outcome.at).toISOString(), duplicate: outcome.status === 'duplicate' };
+        return {
+          id: outcome.id,
+          seq: outcome.seq,
+          createdAt: new Date(outcome.at).toISOString(),
+          duplicate: outcome.status === 'duplicate',
+        };
       case 'conflict':
         throw new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
       case 'not_a_member':

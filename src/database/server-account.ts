@@ -10,7 +10,7 @@ export interface RunAsServer {
   /** Runs a command of the server to its end; rejects on an exit code other than 0. */
   run(file: string, args: readonly string[]): Promise<unknown>;
   /** Makes a file or folder of ours the account's. */
-  own(path: string): Promise<void>;
+  own: (path: string) => Promise<void>;
 }
 
 /**

@@ -93,7 +93,8 @@ export class Hub implements FeedFollower {
     for (const subscription of room.subscriptions) {
       const { userId } = subscription;
       if (!excepted.has(userId)) subscription.offerSignals(all);
-      else if (buffers.length > 1) subscription.offerSignals(Buffer.concat(buffers.filter((frame) => frame.exceptUserId !== userId).map(({ buffer }) => buffer)));
+      else if (buffers.length > 1)
+        subscription.offerSignals(Buffer.concat(buffers.filter((frame) => frame.exceptUserId !== userId).map(({ buffer }) => buffer)));
     }
   }
 

@@ -32,7 +32,7 @@ export class TestClient {
   closed: { code: number; reason: string } | undefined;
   private readonly last = new Map<string, number>();
   private nextId = 1;
-  private readonly waiting = new Map<string | number, { answered(frame: Frame): void; failed(error: Error): void }>();
+  private readonly waiting = new Map<string | number, { answered: (frame: Frame) => void; failed: (error: Error) => void }>();
 
   private constructor(readonly socket: WebSocket) {
     socket.on('message', (data) => this.take(JSON.parse((data as Buffer).toString()) as Frame));
