@@ -1,0 +1,143 @@
+import { startNode, type TestNode } from '../../test/support/node.js';
+import { startProcessNode } from '../../test/support/process-node.js';
+import { startProxy } from '../../test/support/proxy.js';
+import { call, registerUser, testPassword as password, type Answer } from '../../test/support/rest.js';
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+
+let db: TestDatabase;
+let nodes: TestNode[];
+let turn = 0;
+let networks = 0;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  const limited = { RATE_LIMITS: 'on', TRUSTED_PROXIES: '127.0.0.1' };
+  nodes = await Promise.all([startNode(db.url, limited), startNode(db.url, limited)]);
+});
+afterAll(async () => {
+  await Promise.all(nodes.map((node) => node.close()));
+  await db.drop();
+});
+
+/** On the two nodes in turn. */
+const post = (path: string, body: object, from: string, token?: string): Promise<Answer> =>
+  call(nodes[turn++ % 2]?.url ?? '', path, { body, headers: { 'x-forwarded-for': from }, ...(token !== undefined && { token }) });
+const logIn = (username: string, from: string, guess = 'a wrong guess') => post('/auth/login', { username, password: guess }, from);
+const somewhere = () => `198.51.100.${++networks}`;
+/** How many of the answers have which status. */
+const tally = (answers: readonly Answer[]) => {
+  const counts: Record<number, number> = {};
+  for (const { status } of answers) counts[status] = (counts[status] ?? 0) + 1;
+  return counts;
+};
+const times = <T>(count: number, make: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => make(n));
+const expectLimited = ({ status, headers, body }: Answer, withinS: number): void => {
+  expect([status, body]).toEqual([429, expect.objectContaining({ code: 'rate_limited', detail: expect.any(String) })]);
+  const seconds = Number(headers.get('retry-after'));
+  expect(seconds).toBeGreaterThan(0);
+  expect(seconds).toBeLessThanOrEqual(withinS);
+};
+
+describe('logging in', () => {
+  it('a name can be tried ten times from one network with a wrong password, over all nodes and at whatever pace', async () => {
+    await registerUser(nodes[0]?.url ?? '', 'ann');
+    const [here, there] = [somewhere(), somewhere()];
+    expect(tally(await Promise.all(times(30, () => logIn('ann', here))))).toEqual({ 401: 10, 429: 20 });
+    expectLimited(await logIn('ANN', here, password), 900);
+    expect((await logIn('ann', there, password)).status).toBe(200);
+    expect((await logIn('somebody else', here)).status).toBe(401);
+  });
+
+  it('the right password does not count', async () => {
+    await registerUser(nodes[0]?.url ?? '', 'bob');
+    const here = somewhere();
+    for (let n = 0; n < 12; n++) expect((await logIn('bob', here, password)).status).toBe(200);
+    expect(tally(await Promise.all(times(12, () => logIn('bob', here))))).toEqual({ 401: 10, 429: 2 });
+  });
+
+  it('one network can be wrong a hundred times, whatever the names; a customer of IPv6 is one network', async () => {
+    const answers = await Promise.all(times(110, (n) => logIn(`nobody ${n}`, `2001:db8::${n.toString(16)}`)));
+    expect(tally(answers)).toEqual({ 401: 100, 429: 10 });
+    expectLimited(await logIn('one more', '2001:db8::ffff'), 900);
+    expect((await logIn('one more', '2001:db8:0:1::1')).status).toBe(401);
+  }, 60_000);
+
+  it('a name can be tried a hundred times from everywhere together; what a network may not try does not count', async () => {
+    await registerUser(nodes[0]?.url ?? '', 'carol');
+    const answers = await Promise.all(times(9, somewhere).flatMap((network) => times(15, () => logIn('carol', network))));
+    expect(tally(answers)).toEqual({ 401: 90, 429: 45 });
+    expect(tally(await Promise.all(times(15, () => logIn('carol', somewhere()))))).toEqual({ 401: 10, 429: 5 });
+    expectLimited(await logIn('carol', somewhere(), password), 3_600);
+  }, 60_000);
+
+  it('the table does not say who was tried from where', async () => {
+    const { rows } = await db.sql.query('SELECT * FROM rate_limits');
+    expect(rows.length).toBeGreaterThan(100);
+    expect(JSON.stringify(rows)).not.toMatch(/carol|198\.51|2001:db8/);
+  });
+});
+
+it('a network can register thirty times an hour', async () => {
+  const here = somewhere();
+  await registerUser(nodes[0]?.url ?? '', 'dave');
+  const register = (from: string) => post('/auth/register', { username: 'dave', email: 'other@test.local', password }, from);
+  expect(tally(await Promise.all(times(35, () => register(here))))).toEqual({ 409: 30, 429: 5 });
+  expectLimited(await register(here), 3_600);
+  expect((await register(somewhere())).status).toBe(409);
+});
+
+it('a session can be refreshed sixty times a minute, and garbage counts against nobody’s session', async () => {
+  const user = await registerUser(nodes[0]?.url ?? '', 'erin');
+  const other = await registerUser(nodes[0]?.url ?? '', 'fred');
+  const refresh = (refreshToken: string) => post('/auth/refresh', { refreshToken }, '203.0.113.1');
+  expect(tally(await Promise.all(times(65, () => refresh(user.refreshToken))))).toEqual({ 200: 60, 429: 5 });
+  expectLimited(await refresh(user.refreshToken), 60);
+  expect((await refresh('garbage')).status).toBe(401);
+  expect((await refresh(other.refreshToken)).status).toBe(200);
+});
+
+it('who holds a session can guess its password ten times', async () => {
+  const user = await registerUser(nodes[0]?.url ?? '', 'grace');
+  const change = (current_password: string) =>
+    post('/auth/password', { current_password, new_password: password }, somewhere(), user.token);
+  expect((await change(password)).status).toBe(200);
+  expect(tally(await Promise.all(times(14, () => change('a wrong guess'))))).toEqual({ 403: 10, 429: 4 });
+  expectLimited(await change(password), 900);
+});
+
+it('who is refused again and again costs the database nothing more', async () => {
+  const [node] = nodes;
+  const points = async () => (await db.sql.query<{ n: string }>('SELECT sum(points) AS n FROM rate_limits')).rows[0]?.n;
+  const refused = () =>
+    call(node?.url ?? '', '/auth/login', { body: { username: 'x', password }, headers: { 'x-forwarded-for': '2001:db8::1' } });
+  await Promise.all(times(200, refused));
+  const before = await points();
+  expect(tally(await Promise.all(times(50, refused)))).toEqual({ 429: 50 });
+  expect(await points()).toBe(before);
+});
+
+it('without the database nobody is let through uncounted: the answer is unavailable', async () => {
+  const proxy = await startProxy(db.url);
+  const node = await startNode(proxy.through(db.url), { RATE_LIMITS: 'on' });
+  proxy.swallow();
+  proxy.cut();
+  const { status, headers, body } = await call(node.url, '/auth/login', { body: { username: 'ann', password } });
+  expect([status, headers.get('retry-after'), body]).toEqual([503, '1', expect.objectContaining({ code: 'unavailable' })]);
+  proxy.heal();
+  proxy.cut();
+  await node.close();
+  await proxy.close();
+}, 60_000);
+
+it('may be off, which the log says at the start', async () => {
+  const node = await startProcessNode({ DATABASE_URL: db.url, RATE_LIMITS: 'off' });
+  const answers = await Promise.all(
+    times(120, () => call(node.url, '/auth/login', { body: { username: 'ann', password: 'a wrong guess' } })),
+  );
+  expect(tally(answers)).toEqual({ 401: 120 });
+  await node.stop();
+  expect(node.output().match(/rate limits are off/g)).toHaveLength(1);
+  const limited = await startProcessNode({ DATABASE_URL: db.url, RATE_LIMITS: 'on' });
+  await limited.stop();
+  expect(limited.output()).not.toContain('rate limits are off');
+}, 60_000);
