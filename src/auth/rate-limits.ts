@@ -81,7 +81,7 @@ export class RateLimits {
       wasWrong = error instanceof ClientError && !error.temporary;
       throw error;
     } finally {
-      if (!wasWrong) for (const [limit, key] of limits) await this.giveBack(limit, key);
+      if (!wasWrong) await Promise.all(limits.map(([limit, key]) => this.giveBack(limit, key)));
     }
   }
 
