@@ -122,7 +122,6 @@ async function measure(scenario: Scenario, nodes: readonly Node[], databaseUrl: 
       nodes.map(({ url }) => url),
       secret,
     );
-    await db.query('ANALYZE').catch(() => undefined);
     await db.query('CHECKPOINT').catch(() => undefined); // may need rights; the writes of the run before are not this one's
     const serverPid = await postmasterPid(db);
     return await underLoad(scenario, nodes, crowd, db, serverPid);
