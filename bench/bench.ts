@@ -38,14 +38,14 @@ const options = new Command('npm run bench --')
   .option('--nodes <n>', 'nodes', positive, 2)
   .option('--content-chars <n>', 'characters of a message, 20 to 8000', positive, 50)
   .option('--json <file>', 'write the figures to a file as well')
-  .option('--quick', 'less than a minute in all: 4 seconds a scenario', false)
+  .option('--quick', 'less than a minute in all: 3 seconds a scenario', false)
   .option('--profile <folder>', 'write a CPU profile of each node and of the load generator')
   .option('--postgres <name=value>', 'setting of the embedded PostgreSQL; may be repeated', setting, {})
   .addHelpText('after', '\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --scenario 1,1b --seconds 30 --json figures.json')
   .parse()
   .opts<Options>();
 
-const seconds = options.quick ? Math.min(options.seconds, 4) : options.seconds;
+const seconds = options.quick ? Math.min(options.seconds, 3) : options.seconds;
 const warmUp = options.quick ? Math.min(options.warmup, 2) : options.warmup;
 const isTerminal = process.stderr.isTTY;
 
@@ -107,8 +107,8 @@ async function startNodes(nodes: Node[], databaseUrl: string, secret: string): P
   for (let n = 1; n <= options.nodes; n++) {
     const node = await startNode(`node-${n}`, databaseUrl, secret, await profileArgs(`node-${n}`));
     nodes.push(node);
-    await node.ready();
   }
+  await Promise.all(nodes.map((node) => node.ready()));
 }
 
 async function measure(scenario: Scenario, nodes: readonly Node[], databaseUrl: string, secret: string): Promise<Report> {
