@@ -294,9 +294,11 @@ describe('a node', () => {
       await scene.connect(bob, stops.url);
       await scene.connect(cyd, stops.url);
       await scene.expectShown(watcher, ['ann', 'bob', 'cyd']);
+      const at = Date.now();
       expect(await stops.stop('SIGTERM')).toBe(0);
       await scene.connect(bob, nodes[1].url);
       await scene.expectShown(watcher, ['ann', 'bob'], 15_000);
+      expect(Date.now() - at).toBeGreaterThan(graceMs);
       expect(
         scene
           .told(watcher)

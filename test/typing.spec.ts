@@ -77,13 +77,19 @@ describe('typing', () => {
       lines.push(...(payload ?? '').split('\n').filter((line) => line.startsWith('t') && line.includes(room))),
     );
     await spy.query('LISTEN trunkline');
-    const [typist, other] = [await connect(ann, nodes[0].url), await connect(bob, nodes[1].url)];
+    const [typist, after, other] = [await connect(ann, nodes[0].url), await connect(bob, nodes[0].url), await connect(bob, nodes[1].url)];
+    const signals = () => lines.filter((line) => line.includes(ann.id)).length;
     for (let n = 0; n < 50; n++) type(typist);
     await expectTold(other, ['+ann']);
     for (let n = 0; n < 50; n++) type(typist);
+    await typist.command('ping', {});
+    // Comes out of the same node after what the repetitions would have made.
+    type(after);
+    await expectTold(typist, ['+bob']);
+    expect(signals()).toBe(1);
     type(typist, 'typing_stop');
     await expectTold(other, ['+ann', '-ann']);
-    expect(lines).toHaveLength(2);
+    expect(signals()).toBe(2);
     await spy.end();
   });
 

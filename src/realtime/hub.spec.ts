@@ -79,6 +79,27 @@ describe('the fan-out of a room', () => {
     expect(new Set(received.map(([frame]) => frame)).size).toBe(1);
   });
 
+  it('gives what is not in the log to who follows the room, not to who may not be a member, and nobody’s own to himself', () => {
+    const { hub, received, subscriptions } = harness(3);
+    const owner = (userId: string): Subscriber => {
+      const frames: Buffer[] = [];
+      received.push(frames);
+      return {
+        userId,
+        outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
+        ended: () => undefined,
+      };
+    };
+    hub.subscribe(roomId, owner('asks to join'));
+    hub.subscribe(roomId, owner('types')).begin(0);
+    subscriptions[1]?.stop();
+    subscriptions[2]?.membershipEnded(5);
+    hub.push(roomId, [{ text: 'one', exceptUserId: 'types' }]);
+    hub.push(roomId, [{ text: 'two', exceptUserId: 'types' }, { text: 'three' }]);
+    const texts = received.map((frames) => frames.map((frame) => frame.toString('latin1').replaceAll(/[^a-z]/g, '')));
+    expect(texts).toEqual([['one', 'twothree'], [], [], [], ['three']]);
+  });
+
   it('gives a socket that is ahead of the others only what it does not have', async () => {
     const { received, subscriptions, deliver } = harness(2);
     subscriptions[1]?.begin(2);
