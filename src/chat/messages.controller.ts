@@ -5,7 +5,7 @@ import { contentProblem } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
 import { findMembership } from '../rooms/room.store.js';
 import { ChatService, type Stored } from './chat.service.js';
-import { readHistory } from './history.store.js';
+import { newest, readHistory, type Place } from './history.store.js';
 import { HistoryQuery, NewMessageBody, RoomParams } from './message.dto.js';
 
 const historyPage = 50;
@@ -34,15 +34,13 @@ export class MessagesController {
   /** @returns JSON text: the messages are passed through as PostgreSQL made them */
   @Get()
   @Header('content-type', 'application/json; charset=utf-8')
-  async history(
-    @Param() { id }: RoomParams,
-    @Query() { cursor, limit }: HistoryQuery,
-    @CurrentIdentity() { userId }: Identity,
-  ): Promise<string> {
+  async history(@Param() { id }: RoomParams, @Query() query: HistoryQuery, @CurrentIdentity() { userId }: Identity): Promise<string> {
+    const place = placeOf(query);
     const membership = await findMembership(this.db, id, userId);
     if (membership === undefined) throw new ClientError('room_not_found');
-    const { messages, nextCursor } = await readHistory(this.db, id, membership, limit ?? historyPage, cursor);
-    return `{"messages":[${messages.join(',')}],"next_cursor":${nextCursor}}`;
+    const { messages, nextCursor, newerCursor } = await readHistory(this.db, id, membership, query.limit ?? historyPage, place);
+    const newer = newerCursor === undefined ? '' : `,"newer_cursor":${newerCursor}`;
+    return `{"messages":[${messages.join(',')}],"next_cursor":${nextCursor}${newer}}`;
   }
 
   @Post()
@@ -67,6 +65,19 @@ export class MessagesController {
       created_at: stored.createdAt,
     };
   }
+}
+
+/** @throws ClientError `invalid_payload` where more than one place is given */
+function placeOf({ cursor, before, after, around }: HistoryQuery): Place {
+  const given = Object.entries({ cursor, before, after, around }).filter(([, seq]) => seq !== undefined);
+  if (given.length > 1) {
+    const fields = given.map(([field]) => ({ field, message: 'must be given alone: one of cursor, before, after, around' }));
+    throw new ClientError('invalid_payload', fields.map(({ field, message }) => `${field}: ${message}`).join('; '), { fields });
+  }
+  if (around !== undefined) return { around };
+  if (after !== undefined) return { after };
+  const upTo = cursor ?? before;
+  return upTo === undefined ? newest : { before: upTo };
 }
 
 function hideRoom(error: unknown): Stored {

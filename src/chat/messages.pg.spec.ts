@@ -10,6 +10,7 @@ interface Message {
 interface Page {
   messages: Message[];
   next_cursor: number | null;
+  newer_cursor?: number | null;
 }
 
 let db: TestDatabase;
@@ -150,6 +151,59 @@ describe('history', () => {
     expect(await seqsOf(ann, joined)).toEqual([6, 5, 3, 2, 1]);
   });
 
+  it('pages from the oldest to the newest by after, each page newest first', async () => {
+    const room = await createRoom(node.url, ann.token, 'forward');
+    await insert(ann, room, 25);
+    const pages: number[][] = [];
+    let after: number | null | undefined = 0;
+    let answer: Page;
+    do {
+      answer = await page(ann, room, `?after=${after}&limit=10`);
+      expect(answer.next_cursor).toBe(after === 0 ? null : answer.messages.at(-1)?.seq);
+      pages.push(answer.messages.map(({ seq }) => seq));
+      after = answer.newer_cursor;
+    } while (typeof after === 'number');
+    const down = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, n) => from - n);
+    expect(pages).toEqual([down(10, 1), down(20, 11), down(25, 21)]);
+    expect(await page(ann, room, '?after=25')).toEqual({ messages: [], next_cursor: 26, newer_cursor: null });
+    expect(await page(ann, room, '?before=26')).toEqual(await page(ann, room, '?cursor=26'));
+  });
+
+  it('around a seq has half a page on each side, and goes on in both directions', async () => {
+    const room = await createRoom(node.url, ann.token, 'permalink');
+    await insert(ann, room, 30);
+    const seqsAround = async (query: string) => {
+      const { messages, next_cursor, newer_cursor } = await page(ann, room, query);
+      return [messages.map(({ seq }) => seq), next_cursor, newer_cursor];
+    };
+    expect(await seqsAround('?around=15&limit=4')).toEqual([[16, 15, 14, 13], 13, 16]);
+    expect(await seqsAround('?around=15&limit=5')).toEqual([[17, 16, 15, 14, 13], 13, 17]);
+    expect(await seqsAround('?around=15&limit=1')).toEqual([[15], 15, 15]);
+    expect(await seqsAround('?around=1&limit=4')).toEqual([[2, 1], null, 2]);
+    expect(await seqsAround('?around=30&limit=4')).toEqual([[30, 29, 28], 28, null]);
+    expect(await seqsAround('?around=90&limit=4')).toEqual([[30, 29], 29, null]);
+  });
+
+  it('shows nothing from before the reader’s join by any parameter, where the room keeps it', async () => {
+    const room = await createRoom(node.url, ann.token, 'no way round', { history: 'joined' });
+    await insert(ann, room, 3);
+    await join(bob, room); // seq 4
+    await insert(ann, room, 2);
+    for (const query of ['', '?before=9', '?after=0', '?around=2', '?around=5']) {
+      const { messages, next_cursor } = await page(bob, room, query);
+      expect([query, messages.map(({ seq }) => seq), next_cursor]).toEqual([query, [6, 5], null]);
+    }
+  });
+
+  it('takes one place at a time', async () => {
+    const room = await createRoom(node.url, ann.token, 'one place');
+    const fields = async (query: string) =>
+      ((await history(ann, room, query)).body as { errors: { field: string }[] }).errors.map(({ field }) => field);
+    expect(await fields('?before=3&after=1')).toEqual(['before', 'after']);
+    expect(await fields('?cursor=3&before=3')).toEqual(['cursor', 'before']);
+    expect(await fields('?cursor=3&around=1&limit=5')).toEqual(['cursor', 'around']);
+  });
+
   it('is closed to who has left', async () => {
     const room = await createRoom(node.url, ann.token, 'left behind');
     await join(bob, room);
@@ -170,7 +224,10 @@ describe('history', () => {
       ['cursor=99999999999999999999', 'cursor'],
       ['cursor=1&cursor=2', 'cursor'],
       ['cursor=%00', 'cursor'],
-      ['after=3', 'after'],
+      ['before=0', 'before'],
+      ['after=-1', 'after'],
+      ['around=0', 'around'],
+      ['past=3', 'past'],
     ]) {
       expect([query, await history(ann, room, `?${query}`)]).toMatchObject([query, { status: 400, body: { errors: [{ field }] } }]);
     }

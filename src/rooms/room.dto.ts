@@ -37,6 +37,11 @@ export class RoomsQuery {
   @IsOptional()
   @Text(0, nameMaxCharacters)
   readonly q?: string;
+
+  /** The rooms of the caller. */
+  @IsOptional()
+  @OneOf(['me'])
+  readonly member?: 'me';
 }
 
 export class RoomParams {

@@ -87,21 +87,36 @@ export async function insertRoom(
   return rows[0];
 }
 
+/** A room in a list of one's own has one's role with it. */
+export interface ListedRoom extends Room {
+  role?: Role;
+}
+
+const roomColumns = 'r.id, r.name, r.description, r.history, r.created_by, r.created_at, r.last_seq';
+
 export interface RoomFilter {
   limit: number;
   /** Only rooms that are older than this one. */
   before?: Pick<Room, 'id' | 'created_at'>;
   /** Only rooms with this in their name, in whatever case. */
   nameContains?: string;
+  /** Only rooms that this user is a member of, each with its role there. */
+  memberId?: string;
 }
 
 /** Newest first, over all buckets. */
-export async function listRooms(db: Queryable, { limit, before, nameContains }: RoomFilter): Promise<Room[]> {
-  const { rows } = await db.query<Room>(
-    `SELECT id, name, description, history, created_by, created_at, last_seq FROM rooms
-      WHERE ($1::timestamptz IS NULL OR (created_at, id) < ($1, $2::uuid)) AND ($3::text IS NULL OR name ILIKE $3)
-      ORDER BY created_at DESC, id DESC LIMIT $4`,
-    [before?.created_at, before?.id, nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`, limit],
-  );
+export async function listRooms(db: Queryable, { limit, before, nameContains, memberId }: RoomFilter): Promise<ListedRoom[]> {
+  const pattern = nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`;
+  const page = [before?.created_at, before?.id, pattern, limit];
+  const inPage = `($1::timestamptz IS NULL OR (r.created_at, r.id) < ($1, $2::uuid)) AND ($3::text IS NULL OR r.name ILIKE $3)
+      ORDER BY r.created_at DESC, r.id DESC LIMIT $4`;
+  const { rows } =
+    memberId === undefined
+      ? await db.query<ListedRoom>(`SELECT ${roomColumns} FROM rooms AS r WHERE ${inPage}`, page)
+      : await db.query<ListedRoom>(
+          `SELECT ${roomColumns}, m.role FROM room_members AS m JOIN rooms AS r ON r.bucket = m.bucket AND r.id = m.room_id
+      WHERE m.user_id = $5 AND ${inPage}`,
+          [...page, memberId],
+        );
   return rows;
 }

@@ -2,7 +2,7 @@ import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, UseGuards 
 import { AuthGuard, CurrentIdentity, type Identity } from '../auth/auth.guard.js';
 import type { Member } from './member.store.js';
 import { MemberParams, MembersQuery, NewRoomBody, RoomParams, RoomsQuery } from './room.dto.js';
-import type { Room } from './room.store.js';
+import type { ListedRoom, Room } from './room.store.js';
 import { RoomsService } from './rooms.service.js';
 
 const roomsPage = 50;
@@ -25,8 +25,11 @@ export class RoomsController {
   }
 
   @Get()
-  list(@Query() { limit, before, q }: RoomsQuery): Promise<Room[]> {
-    return this.rooms.list(limit ?? roomsPage, before, q);
+  list(@Query() { limit, before, q, member }: RoomsQuery, @CurrentIdentity() { userId }: Identity): Promise<ListedRoom[]> {
+    return this.rooms.list(limit ?? roomsPage, before, {
+      ...(q !== undefined && { nameContains: q }),
+      ...(member === 'me' && { memberId: userId }),
+    });
   }
 
   @Get(':id')

@@ -142,6 +142,22 @@ describe('the list of rooms', () => {
     expect((await as(bob, 'GET', '/rooms?q=listed_100')).body).toEqual([]);
   });
 
+  it('of one’s own has one’s role and the last seq of each', async () => {
+    const [eve, others] = [await registerUser(node.url, 'eve'), await createRoom(node.url, ann.token, 'not eve’s')];
+    const own = await createRoom(node.url, eve.token, 'eve’s own');
+    const joined = await createRoom(node.url, ann.token, 'eve joined');
+    expect((await as(eve, 'GET', '/rooms?member=me')).body).toMatchObject([{ id: own, role: 'owner', last_seq: 0 }]);
+    await as(eve, 'POST', `/rooms/${joined}/join`);
+    expect((await as(eve, 'GET', '/rooms?member=me')).body).toMatchObject([
+      { id: joined, role: 'member', last_seq: 1 },
+      { id: own, role: 'owner' },
+    ]);
+    expect((await as(eve, 'GET', '/rooms?member=me&limit=1')).body).toMatchObject([{ id: joined }]);
+    expect((await as(eve, 'GET', `/rooms?member=me&before=${joined}`)).body).toMatchObject([{ id: own }]);
+    expect((await as(eve, 'GET', '/rooms?member=me&q=OWN')).body).toMatchObject([{ id: own }]);
+    expect(((await as(eve, 'GET', '/rooms')).body as { id: string }[]).map(({ id }) => id)).toContain(others);
+  });
+
   it('refuses a bad parameter by name', async () => {
     for (const [query, field] of [
       ['limit=0', 'limit'],
@@ -152,6 +168,7 @@ describe('the list of rooms', () => {
       [`before=${uuidv7()}`, 'before'],
       ['q=%00', 'q'],
       ['page=2', 'page'],
+      ['member=ann', 'member'],
     ]) {
       const answer = await as(ann, 'GET', `/rooms?${query}`);
       expect([query, answer.status, errorFields(answer)]).toEqual([query, 400, [field]]);

@@ -9,7 +9,17 @@ import { ClientError } from '../protocol/errors.js';
 import { comparisonKey } from '../protocol/text.js';
 import { findRoles, joinRoom, leaveRoom, listMembers, lockRoom, type Member } from './member.store.js';
 import { claimName, findOldClaim, releaseName, takeOverName, type Claim } from './room-name.store.js';
-import { findMembership, findRoom, insertRoom, listRooms, type NewRoom, type Role, type Room } from './room.store.js';
+import {
+  findMembership,
+  findRoom,
+  insertRoom,
+  listRooms,
+  type ListedRoom,
+  type NewRoom,
+  type Role,
+  type Room,
+  type RoomFilter,
+} from './room.store.js';
 
 /** Whom each role may kick. */
 const mayKick: Readonly<Record<Role, ReadonlySet<Role>>> = {
@@ -47,12 +57,12 @@ export class RoomsService {
    * @param before the id of a room: only older ones
    * @throws ClientError `invalid_payload` when `before` is no room, `unavailable`
    */
-  async list(limit: number, before?: string, nameContains?: string): Promise<Room[]> {
+  async list(limit: number, before: string | undefined, which: Pick<RoomFilter, 'nameContains' | 'memberId'>): Promise<ListedRoom[]> {
     const cursor = before === undefined ? undefined : await findRoom(this.db, before);
     if (before !== undefined && cursor === undefined) {
       throw new ClientError('invalid_payload', 'before: is no room', { fields: [{ field: 'before', message: 'is no room' }] });
     }
-    return listRooms(this.db, { limit, ...(cursor && { before: cursor }), ...(nameContains !== undefined && { nameContains }) });
+    return listRooms(this.db, { ...which, limit, ...(cursor && { before: cursor }) });
   }
 
   /** @throws ClientError `room_not_found`, `unavailable` */
