@@ -106,7 +106,7 @@ describe('whatever the bus does, a room is received complete, in order and once'
     const payloads: string[] = [];
     const spy = new pg.Client({ connectionString: db.url });
     await spy.connect();
-    spy.on('notification', ({ payload }) => payload?.includes(room) === true && payloads.push(payload));
+    spy.on('notification', ({ payload }) => payload?.includes(`\nm{"room_id":"${room}"`) === true && payloads.push(payload));
     await spy.query('LISTEN trunkline');
     for (let n = 0; n < 20; n++) await insert(`message ${n}`);
     await eventually(() => payloads.length === 20);
