@@ -84,13 +84,14 @@ export async function readPresence(
   db: Queryable,
   roomIds: readonly string[],
 ): Promise<{ nodeIds: string[]; rooms: Map<string, PresenceRow[]> }> {
-  // One statement, so that both are of the same moment.
+  // One statement, so that both are of the same moment. Without a name: it is planned for the table as it is now, which grows and shrinks fast.
   const { rows } = await db.query<{ room_id: string | null; node_id: string; user_ids: string[]; usernames: string[] }>({
-    name: 'read_presence',
-    text: `SELECT p.room_id, p.node_id, array_agg(p.user_id) AS user_ids, array_agg(p.username) AS usernames
+    text: `SELECT wanted.room_id, online.node_id, online.user_ids, online.usernames
       FROM unnest($1::smallint[], $2::uuid[]) AS wanted (bucket, room_id)
-      JOIN room_presence AS p ON p.bucket = wanted.bucket AND p.room_id = wanted.room_id
-      GROUP BY p.room_id, p.node_id
+      CROSS JOIN LATERAL (
+        SELECT p.node_id, array_agg(p.user_id) AS user_ids, array_agg(p.username) AS usernames FROM room_presence AS p
+        WHERE p.bucket = wanted.bucket AND p.room_id = wanted.room_id GROUP BY p.node_id
+      ) AS online
       UNION ALL
       SELECT NULL, node_id, '{}', '{}' FROM presence_nodes`,
     values: [roomIds.map(roomBucket), roomIds],
