@@ -11,72 +11,76 @@
 -- Volatile plpgsql on purpose: each of its statements has a snapshot of its own. The first waits for the rooms' locks; the second judges
 -- with all that was committed while it waited (a kick, the same client_msg_id from another node). In one statement the judgement would be
 -- older than the lock. The locks are held to commit, so that a room's order of seq is its order of commit, without a hole.
+-- Its plans are made once, for any number of items and whatever the statistics say (SET): planning anew costs more than a small batch does, and
+-- on tables that were empty when they were last analyzed the planner would read a whole room for each client_msg_id. BETWEEN with ORDER BY
+-- says which index to read: with `=` the primary key looks as good while there are no statistics.
 CREATE FUNCTION append_messages(room_ids uuid[], item_rooms int[], user_ids uuid[], contents text[], client_msg_ids uuid[])
-RETURNS TABLE (status json, seq json, id json, created_at_ms json) LANGUAGE plpgsql VOLATILE AS $$
+RETURNS TABLE (status json, seq json, id json, created_at_ms json) LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off SET jit = off AS $$
 DECLARE
-  known uuid[];
-  heads bigint[];
+  heads bigint[]; -- last_seq of each of room_ids; -1 where there is no such room
   first_id bigint := nextval('message_id_blocks');
   at timestamptz(3) := clock_timestamp();
 BEGIN
-  -- In (bucket, id) order in every session: no two batches can wait for each other.
-  SELECT array_agg(r.id), array_agg(r.last_seq) INTO known, heads FROM (
-    SELECT rooms.id, rooms.last_seq
-    FROM unnest(room_ids) AS wanted (id)
-    JOIN rooms ON rooms.bucket = room_bucket(wanted.id) AND rooms.id = wanted.id
-    ORDER BY rooms.bucket, rooms.id
-    FOR NO KEY UPDATE OF rooms
-  ) AS r;
+  -- In (bucket, id) order in every session: no two batches can wait for each other. LATERAL, so that each room is found by its key and locked
+  -- when its turn comes, however many rooms there are.
+  WITH locked AS MATERIALIZED (
+    SELECT r.id, r.last_seq
+    FROM (SELECT u.id, room_bucket(u.id) AS bucket FROM unnest(room_ids) AS u (id) ORDER BY 2, 1) AS w
+    CROSS JOIN LATERAL (
+      SELECT rooms.id, rooms.last_seq FROM rooms WHERE rooms.bucket = w.bucket AND rooms.id = w.id FOR NO KEY UPDATE
+    ) AS r
+  )
+  SELECT array_agg(coalesce(l.last_seq, -1) ORDER BY w.place) INTO heads
+  FROM unnest(room_ids) WITH ORDINALITY AS w (id, place) LEFT JOIN locked AS l ON l.id = w.id;
 
-  -- LATERAL with LIMIT 1 keeps the planner on the indexes whatever it believes of the tables' sizes.
   RETURN QUERY
   WITH judged AS MATERIALIZED (
-    SELECT i.n, r.bucket, i.room_id, r.place, i.user_id, i.content, i.client_msg_id, m.username,
-      e.seq AS earlier_seq, e.id AS earlier_id, e.created_at AS earlier_at,
-      CASE
-        WHEN r.place IS NULL THEN 'r'
-        WHEN m.username IS NULL THEN 'm'
-        WHEN e.seq IS NULL THEN 's'
-        WHEN e.content = i.content THEN 'd'
-        ELSE 'c'
-      END AS status
+    SELECT j.*, CASE WHEN j.status = 's' THEN heads[j.place] + row_number() OVER (PARTITION BY j.place, j.status ORDER BY j.n) END AS new_seq
     FROM (
-      SELECT u.n, room_ids[u.room] AS room_id, u.user_id, u.content, u.client_msg_id
-      FROM unnest(item_rooms, user_ids, contents, client_msg_ids) WITH ORDINALITY AS u (room, user_id, content, client_msg_id, n)
-    ) AS i
-    LEFT JOIN (
-      SELECT k.id, k.place, room_bucket(k.id) AS bucket FROM unnest(known) WITH ORDINALITY AS k (id, place)
-    ) AS r ON r.id = i.room_id
-    LEFT JOIN LATERAL (
-      SELECT rm.username FROM room_members AS rm
-      WHERE rm.bucket = r.bucket AND rm.room_id = i.room_id AND rm.user_id = i.user_id LIMIT 1
-    ) AS m ON true
-    LEFT JOIN LATERAL (
-      SELECT em.seq, em.id, em.created_at, em.content FROM messages AS em
-      WHERE em.bucket = r.bucket AND em.room_id = i.room_id AND em.user_id = i.user_id AND em.client_msg_id = i.client_msg_id
-        AND i.client_msg_id IS NOT NULL LIMIT 1
-    ) AS e ON true
-  ), placed AS MATERIALIZED (
-    SELECT j.*, heads[j.place] + row_number() OVER (PARTITION BY j.place ORDER BY j.n) AS new_seq
-    FROM judged AS j WHERE j.status = 's'
+      SELECT i.n, i.place, i.bucket, i.room_id, i.user_id, i.content, i.client_msg_id, m.username,
+        e.seq AS earlier_seq, e.id AS earlier_id, e.created_at AS earlier_at,
+        CASE
+          WHEN heads[i.place] < 0 THEN 'r'
+          WHEN m.username IS NULL THEN 'm'
+          WHEN e.seq IS NULL THEN 's'
+          WHEN e.content = i.content THEN 'd'
+          ELSE 'c'
+        END AS status
+      FROM (
+        SELECT u.n, u.place, room_ids[u.place] AS room_id, room_bucket(room_ids[u.place]) AS bucket, u.user_id, u.content, u.client_msg_id
+        FROM unnest(item_rooms, user_ids, contents, client_msg_ids) WITH ORDINALITY AS u (place, user_id, content, client_msg_id, n)
+      ) AS i
+      LEFT JOIN LATERAL (
+        SELECT rm.username FROM room_members AS rm
+        WHERE rm.bucket = i.bucket AND rm.room_id = i.room_id AND rm.user_id = i.user_id LIMIT 1
+      ) AS m ON true
+      LEFT JOIN LATERAL (
+        SELECT em.seq, em.id, em.created_at, em.content FROM messages AS em
+        WHERE em.bucket = i.bucket AND em.room_id = i.room_id AND em.user_id = i.user_id
+          AND em.client_msg_id BETWEEN i.client_msg_id AND i.client_msg_id AND i.client_msg_id IS NOT NULL
+        ORDER BY em.client_msg_id LIMIT 1
+      ) AS e ON true
+    ) AS j
   ), bumped AS (
     UPDATE rooms SET last_seq = b.last_seq
-    FROM (SELECT p.bucket, p.room_id, max(p.new_seq) AS last_seq FROM placed AS p GROUP BY p.bucket, p.room_id) AS b
+    FROM (SELECT p.bucket, p.room_id, max(p.new_seq) AS last_seq FROM judged AS p WHERE p.new_seq IS NOT NULL GROUP BY p.bucket, p.room_id) AS b
     WHERE rooms.bucket = b.bucket AND rooms.id = b.room_id
   ), stored AS (
     INSERT INTO messages (bucket, room_id, seq, id, user_id, username, content, client_msg_id, created_at)
     SELECT p.bucket, p.room_id, p.new_seq, first_id + p.n - 1, p.user_id, p.username, p.content, p.client_msg_id, at
-    FROM placed AS p ORDER BY p.bucket, p.room_id, p.new_seq
+    FROM judged AS p WHERE p.new_seq IS NOT NULL
   )
   SELECT array_to_json(array_agg(j.status ORDER BY j.n)),
-    array_to_json(array_agg(coalesce(p.new_seq, j.earlier_seq) ORDER BY j.n)),
-    array_to_json(array_agg(CASE WHEN p.n IS NULL THEN j.earlier_id ELSE first_id + j.n - 1 END ORDER BY j.n)),
+    array_to_json(array_agg(coalesce(j.new_seq, j.earlier_seq) ORDER BY j.n)),
+    array_to_json(array_agg(CASE WHEN j.new_seq IS NULL THEN j.earlier_id ELSE first_id + j.n - 1 END ORDER BY j.n)),
     array_to_json(array_agg((extract(epoch FROM coalesce(j.earlier_at, at)) * 1000)::bigint ORDER BY j.n))
-  FROM judged AS j LEFT JOIN placed AS p ON p.n = j.n;
+  FROM judged AS j;
 END $$;
 
 -- A plain INSERT, from psql or from another program, inside any transaction: gives the row what append_messages would have given it.
-CREATE FUNCTION messages_take_seq() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION messages_take_seq() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_sort = off AS $$ -- for the look-up of client_msg_id, as in append_messages
 DECLARE
   earlier bigint;
 BEGIN
@@ -97,7 +101,8 @@ BEGIN
   -- Raised here and not left to the unique index: ON CONFLICT DO NOTHING would swallow the row and keep the seq, a hole.
   IF NEW.client_msg_id IS NOT NULL THEN
     SELECT seq INTO earlier FROM messages
-      WHERE bucket = NEW.bucket AND room_id = NEW.room_id AND user_id = NEW.user_id AND client_msg_id = NEW.client_msg_id;
+      WHERE bucket = NEW.bucket AND room_id = NEW.room_id AND user_id = NEW.user_id
+        AND client_msg_id BETWEEN NEW.client_msg_id AND NEW.client_msg_id ORDER BY client_msg_id LIMIT 1;
     IF earlier IS NOT NULL THEN
       RAISE EXCEPTION 'client_msg_id % was already stored as seq %', NEW.client_msg_id, earlier USING ERRCODE = 'unique_violation';
     END IF;
@@ -111,44 +116,42 @@ CREATE TRIGGER messages_take_seq BEFORE INSERT ON messages FOR EACH ROW WHEN (NE
 CREATE FUNCTION messages_notify() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   max_bytes CONSTANT int := 7999 - 32; -- NOTIFY takes fewer than 8,000 bytes, the digest takes 32
-  message record;
-  line text;
-  lines text := '';
-  bytes int := 0;
-  line_bytes int;
+  lines text[];
+  ends bigint[]; -- where each line ends, counted in bytes from the first
+  next_line int := 1;
+  last_line int;
+  sent_bytes bigint := 0;
 BEGIN
   -- A seq that was given by hand and does not continue its room, or is an event's, would be a hole or a fork for ever.
   IF EXISTS (
     SELECT 1
     FROM (SELECT bucket, room_id, min(seq) AS first, max(seq) AS last, count(*) AS n FROM new_messages GROUP BY bucket, room_id) AS s
-    LEFT JOIN rooms ON rooms.bucket = s.bucket AND rooms.id = s.room_id
-    WHERE rooms.last_seq IS DISTINCT FROM s.last OR s.last - s.first + 1 <> s.n
+    LEFT JOIN LATERAL (SELECT last_seq FROM rooms WHERE rooms.bucket = s.bucket AND rooms.id = s.room_id LIMIT 1) AS r ON true
+    WHERE r.last_seq IS NULL OR s.first < 1 OR r.last_seq < s.last OR s.last - s.first + 1 <> s.n
       OR EXISTS (SELECT FROM room_events AS e WHERE e.bucket = s.bucket AND e.room_id = s.room_id AND e.seq BETWEEN s.first AND s.last)
   ) THEN
     RAISE EXCEPTION 'seq is given by the database and must continue its room: leave seq out of the INSERT' USING ERRCODE = 'check_violation';
   END IF;
 
-  FOR message IN
-    SELECT room_id, seq, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
-    FROM new_messages AS n ORDER BY n.room_id, n.seq
-  LOOP
-    line := E'\nm' || message.json;
-    line_bytes := octet_length(line);
-    IF line_bytes > max_bytes THEN
-      line := E'\nr{"room_id":"' || message.room_id || '","seq":' || message.seq || ',"to":' || message.seq || '}';
-      line_bytes := octet_length(line);
-    END IF;
-    IF bytes + line_bytes > max_bytes THEN
-      PERFORM bus_notify(lines);
-      lines := '';
-      bytes := 0;
-    END IF;
-    lines := lines || line;
-    bytes := bytes + line_bytes;
+  SELECT array_agg(l.line), array_agg(l.ends_at) INTO lines, ends FROM (
+    SELECT f.line, sum(octet_length(f.line)) OVER (ORDER BY f.room_id, f.seq ROWS UNBOUNDED PRECEDING) AS ends_at FROM (
+      SELECT w.room_id, w.seq,
+        CASE
+          WHEN octet_length(w.line) <= max_bytes THEN w.line
+          ELSE E'\nr{"room_id":"' || w.room_id || '","seq":' || w.seq || ',"to":' || w.seq || '}'
+        END AS line
+      FROM (
+        SELECT n.room_id, n.seq, E'\nm' || message_json(n.room_id, n.seq, n.id, n.user_id, n.username, n.content, n.client_msg_id, n.created_at) AS line
+        FROM new_messages AS n OFFSET 0 -- so that the text is made once
+      ) AS w
+    ) AS f
+  ) AS l;
+  WHILE next_line <= cardinality(lines) LOOP
+    last_line := width_bucket(sent_bytes + max_bytes, ends); -- how many lines end by there
+    PERFORM bus_notify(array_to_string(lines[next_line:last_line], ''));
+    sent_bytes := ends[last_line];
+    next_line := last_line + 1;
   END LOOP;
-  IF bytes > 0 THEN
-    PERFORM bus_notify(lines);
-  END IF;
   RETURN NULL;
 END $$;
 CREATE TRIGGER messages_notify AFTER INSERT ON messages REFERENCING NEW TABLE AS new_messages

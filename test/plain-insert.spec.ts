@@ -122,6 +122,25 @@ describe('a plain INSERT', () => {
     expect((await heard(room)).toSorted((a, b) => a.localeCompare(b))).toEqual(['1', '1', '2', '2', '3', '3']);
   });
 
+  it('may be answered by a trigger of one’s own, in the same room', async () => {
+    const room = await openRoom();
+    await psql.query(`
+      CREATE FUNCTION echo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO messages (room_id, user_id, content) VALUES (NEW.room_id, NEW.user_id, 'echo of ' || NEW.content);
+        RETURN NULL;
+      END $$`);
+    await psql.query(
+      "CREATE TRIGGER echo AFTER INSERT ON messages FOR EACH ROW WHEN (NEW.content NOT LIKE 'echo%' AND pg_trigger_depth() = 0) EXECUTE FUNCTION echo()",
+    );
+    try {
+      await psql.query(`${insert}, ($1, $2, 'two')`, [room, ann.id, 'one']);
+      await sockets[0]?.send(room, 'three');
+      expect(await heard(room)).toEqual(['one', 'two', 'echo of one', 'echo of two', 'three', 'echo of three']);
+    } finally {
+      await psql.query('DROP TRIGGER echo ON messages');
+    }
+  });
+
   it('into several rooms in one transaction is delivered with its COMMIT, and with what sockets send meanwhile', async () => {
     const rooms = [await openRoom(), await openRoom(), await openRoom()];
     await psql.query('BEGIN');

@@ -1,3 +1,4 @@
+import { createSecretKey } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { JwtService, TokenExpiredError } from '@nestjs/jwt';
 import { validate as isUuid } from 'uuid';
@@ -33,7 +34,8 @@ export class AccessTokens {
 
   constructor(@Inject(CONFIG) config: Config) {
     this.jwt = new JwtService({
-      secret: config.JWT_ACCESS_SECRET,
+      // A key object: what is given as text is tried as a public key first, each time, which costs forty times the check.
+      secret: createSecretKey(config.JWT_ACCESS_SECRET, 'utf8'),
       signOptions: { algorithm: 'HS256', expiresIn: config.ACCESS_TOKEN_TTL_S },
       // One algorithm, so that a token can't choose how it is judged (RFC 8725, section 3.1).
       verifyOptions: { algorithms: ['HS256'] },

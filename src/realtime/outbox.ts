@@ -7,7 +7,7 @@
 import type { Socket } from 'node:net';
 
 /** Below this, copying frames together is cheaper than a gathered write. */
-const joinBelowBytes = 4_096;
+const joinBelowBytes = 65_536;
 
 export class Outbox {
   private frames: Buffer[] = [];
