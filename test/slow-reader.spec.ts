@@ -23,11 +23,11 @@ describe('a client that reads too slowly', () => {
   });
 
   /** More than the kernel's buffers hold, so that the node's own must stop. */
-  const flood = async (room: string, from: number) => {
-    for (let n = 0; n < 20; n++) {
+  const flood = async (room: string) => {
+    for (let n = 0; n < 80; n++) {
       await db.sql.query(
-        "INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, repeat('x', 60000) || n FROM generate_series($3::int, $3::int + 19) AS n",
-        [room, ann.id, from + n * 20],
+        "INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, repeat('x', 60000) || n FROM generate_series($3::int, $3::int + 4) AS n",
+        [room, ann.id, n * 5],
       );
     }
   };
@@ -43,18 +43,18 @@ describe('a client that reads too slowly', () => {
     slow.socket.pause();
     let worst = 0;
     const watching = setInterval(() => (worst = Math.max(worst, waitingBytes())), 5);
-    await flood(room, 0);
+    await flood(room);
     const { lastSeq } = await roomLog(db.sql, room);
-    await quick.reaches(room, lastSeq);
+    await quick.reaches(room, lastSeq, 30_000);
     clearInterval(watching);
     expect(quick.violations).toEqual([]);
     expect(slow.lastSeq(room)).toBeLessThan(lastSeq);
-    // One frame may go over it, for it was let in while there was room.
+    // What one window brought may go over it, for it was let in while there was room. All of it were 24 MB.
     expect(worst).toBeGreaterThan(budgetBytes / 2);
-    expect(worst).toBeLessThan(budgetBytes + 1_500_000);
+    expect(worst).toBeLessThan(budgetBytes + 4_000_000);
 
     slow.socket.resume();
-    await slow.reaches(room, lastSeq);
+    await slow.reaches(room, lastSeq, 30_000);
     await slow.send(room, 'back again');
     await slow.reaches(room, lastSeq + 1);
     expect(slow.violations).toEqual([]);
@@ -64,17 +64,18 @@ describe('a client that reads too slowly', () => {
 
   it('is closed with 4409 when it does not catch up in time, and misses nothing when it resumes', async () => {
     const room = await createRoom(db.sql, [ann]);
+    const others = node.app.get(RealtimeGateway).connectionCount;
     const slow = await TestClient.connect(node.url, ann.token);
     await slow.join(room, true);
     slow.socket.pause();
-    await flood(room, 0);
-    await eventually(() => node.app.get(RealtimeGateway).connectionCount === 0, 'the node to be rid of it');
+    await flood(room);
+    await eventually(() => node.app.get(RealtimeGateway).connectionCount === others, 'the node to be rid of it', 20_000);
     slow.socket.resume();
     await eventually(() => slow.closed, 'the close');
     const { lastSeq } = await roomLog(db.sql, room);
     const back = await TestClient.connect(node.url, ann.token, slow);
     await back.join(room, true);
-    await back.reaches(room, lastSeq);
+    await back.reaches(room, lastSeq, 30_000);
     expect([...slow.violations, ...back.violations]).toEqual([]);
     expect(back.rooms.get(room)?.size).toBe(lastSeq);
     await back.close();
