@@ -17,7 +17,7 @@ export async function readLog(db: Queryable, roomId: string, after: number, upTo
           (SELECT seq, false AS is_event, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
            FROM messages WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
           UNION ALL
-          (SELECT seq, true, room_event_json(room_id, seq, kind, actor_id, user_id, username, created_at)
+          (SELECT seq, true, room_event_json(room_id, seq, kind, actor_id, user_id, username, created_at, data)
            FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
         ) AS log ORDER BY seq LIMIT $5
       ) AS page WHERE bytes_before < $6 ORDER BY seq`,

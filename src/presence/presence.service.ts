@@ -15,7 +15,7 @@ import { Feed, type SignalFollower } from '../bus/feed.js';
 import type { LogEntry, SignalTag } from '../bus/payload.js';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
-import { encode } from '../protocol/pushes.js';
+import { encode, endsMembership } from '../protocol/pushes.js';
 import { Attendance, graceMs } from './attendance.js';
 import { NodeLease } from './node-lease.js';
 import { OnlineRooms } from './online-rooms.js';
@@ -147,7 +147,7 @@ export class PresenceService implements SignalFollower, OnApplicationBootstrap, 
   delivered(roomId: string, entries: readonly LogEntry[]): void {
     this.typing.delivered(roomId, entries);
     for (const { event } of entries) {
-      if (event?.user_id !== undefined && event.kind !== 'joined') this.dismiss(roomId, event.user_id);
+      if (event?.user_id !== undefined && endsMembership(event.kind)) this.dismiss(roomId, event.user_id);
     }
   }
 

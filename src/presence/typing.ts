@@ -5,7 +5,7 @@
  */
 import type { LogEntry } from '../bus/payload.js';
 import { limits } from '../protocol/limits.js';
-import { encode } from '../protocol/pushes.js';
+import { encode, endsMembership } from '../protocol/pushes.js';
 import type { Change, Signal } from './signals.js';
 
 /** Of one room: what comes within it leaves together. */
@@ -76,7 +76,7 @@ export class Typing {
     const heard = this.heard.get(roomId);
     if (own === undefined && heard === undefined) return;
     for (const { json, event } of entries) {
-      const userId = event === undefined ? senderOf(json) : event.kind === 'joined' ? undefined : event.user_id;
+      const userId = event === undefined ? senderOf(json) : endsMembership(event.kind) ? event.user_id : undefined;
       if (userId === undefined) continue;
       this.ended(roomId, userId);
       const mine = own?.get(userId);

@@ -21,15 +21,39 @@ type SnakeCase<S extends string> = S extends `${infer Head}${infer Tail}`
     : `_${Lowercase<Head>}${SnakeCase<Tail>}`
   : S;
 
+/** Every event that a room's log can hold beside messages, with what a client's author needs to know of it. */
+export const roomEventKinds = {
+  joined: 'user_id is a member from here on; actor_id added it, or is itself.',
+  left: 'user_id is no member any more, by its own wish.',
+  kicked: 'user_id is no member any more, by actor_id.',
+  banned: 'user_id is no member any more, if it was one, and can not join until it is unbanned.',
+  unbanned: 'user_id may join again.',
+  role_changed: 'user_id has the role in role.',
+  owner_changed: 'user_id is the owner; who was the owner before is an admin.',
+  renamed: 'The room has the name in name.',
+  updated: 'The room has the description and history that are given.',
+  deleted: 'The room is no more: this is the last of its log.',
+} as const;
+
+export type RoomEventKind = keyof typeof roomEventKinds;
+
 export interface RoomEvent {
   room_id: string;
   seq: number;
-  kind: 'joined' | 'left' | 'kicked';
+  kind: RoomEventKind;
   actor_id: string;
+  /** Whom it is about, where it is about a user. */
   user_id?: string;
   username?: string;
   created_at: string;
+  role?: 'admin' | 'member';
+  name?: string;
+  description?: string;
+  history?: 'shared' | 'joined';
 }
+
+/** After such an event its user is no member, and hears no more of the room. */
+export const endsMembership = (kind: RoomEventKind): boolean => kind === 'left' || kind === 'kicked' || kind === 'banned';
 
 /** Why what the client holds of a room is not what the room is: it keeps nothing, and reads the history anew. */
 export type ResyncReason =

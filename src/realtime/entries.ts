@@ -1,5 +1,5 @@
 import type { LogEntry } from '../bus/payload.js';
-import { encode, encodeBatch } from '../protocol/pushes.js';
+import { encode, encodeBatch, endsMembership } from '../protocol/pushes.js';
 import { textFrame } from './frame.js';
 
 /** Characters of one frame's entries, so that no frame comes near the 1 MiB at which some clients refuse it. A frame has at least one entry. */
@@ -52,6 +52,8 @@ function eventFrames(event: NonNullable<LogEntry['event']>, json: string): Buffe
   const { room_id, seq, kind, user_id, username } = event;
   const frames = [textFrame(`{"event":"room_event","data":${json}}`)];
   if (user_id === undefined || username === undefined) return frames;
-  frames.push(textFrame(encode(kind === 'joined' ? 'user_joined' : 'user_left', { room_id, user_id, username, seq })));
+  const member = { room_id, user_id, username, seq };
+  if (kind === 'joined') frames.push(textFrame(encode('user_joined', member)));
+  else if (endsMembership(kind)) frames.push(textFrame(encode('user_left', member)));
   return frames;
 }

@@ -9,7 +9,7 @@ import { Feed, type FeedFollower } from '../bus/feed.js';
 import type { LogEntry } from '../bus/payload.js';
 import type { RoomLog } from '../bus/room-log.js';
 import type { SignalFrame } from '../presence/presence.service.js';
-import type { ResyncReason } from '../protocol/pushes.js';
+import { endsMembership, type ResyncReason, type RoomEvent } from '../protocol/pushes.js';
 import { liveFrames } from './entries.js';
 import { textFrame } from './frame.js';
 import { Subscription, type Subscriber } from './subscription.js';
@@ -70,7 +70,7 @@ export class Hub implements FeedFollower {
     if (room === undefined) return;
     for (const entry of entries) {
       room.pending.push(entry);
-      if (entry.event !== undefined) this.noteMembership(roomId, entry.seq, entry.event);
+      if (entry.event !== undefined) this.noteMembership(room, entry.seq, entry.event);
     }
     this.flushInWindow(room);
   }
@@ -98,10 +98,13 @@ export class Hub implements FeedFollower {
     }
   }
 
-  private noteMembership(roomId: string, seq: number, { kind, user_id }: NonNullable<LogEntry['event']>): void {
-    if (kind === 'joined' || user_id === undefined) return;
-    for (const subscription of this.byUser.get(user_id) ?? []) {
-      if (subscription.room.roomId === roomId) subscription.membershipEnded(seq);
+  private noteMembership({ log: { roomId }, subscriptions }: HubRoom, seq: number, { kind, user_id }: RoomEvent): void {
+    if (kind === 'deleted') {
+      for (const subscription of subscriptions) subscription.membershipEnded(seq);
+    } else if (user_id !== undefined && endsMembership(kind)) {
+      for (const subscription of this.byUser.get(user_id) ?? []) {
+        if (subscription.room.roomId === roomId) subscription.membershipEnded(seq);
+      }
     }
   }
 

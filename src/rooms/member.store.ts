@@ -13,9 +13,19 @@ export interface Member {
   online: boolean;
 }
 
+export interface MemberRole {
+  username: string;
+  role: Role;
+}
+
 /** Makes a user a member, which takes a seq; `already` takes none. */
-export async function joinRoom(db: Queryable, roomId: string, userId: string, username: string): Promise<'joined' | 'already' | 'no_room'> {
-  const { rows } = await db.query<{ outcome: 'joined' | 'already' | 'no_room' }>('SELECT join_room($1, $2, $3) AS outcome', [
+export async function joinRoom(
+  db: Queryable,
+  roomId: string,
+  userId: string,
+  username: string,
+): Promise<'joined' | 'already' | 'banned' | 'no_room'> {
+  const { rows } = await db.query<{ outcome: 'joined' | 'already' | 'banned' | 'no_room' }>('SELECT join_room($1, $2, $3) AS outcome', [
     roomId,
     userId,
     username,
@@ -23,19 +33,11 @@ export async function joinRoom(db: Queryable, roomId: string, userId: string, us
   return rows[0]?.outcome ?? 'no_room';
 }
 
-/** Ends a membership, which takes a seq; `already` takes none. */
-export async function leaveRoom(
-  db: Queryable,
-  roomId: string,
-  userId: string,
-  actorId: string,
-  kind: 'left' | 'kicked',
-): Promise<'left' | 'already' | 'no_room'> {
-  const { rows } = await db.query<{ outcome: 'left' | 'already' | 'no_room' }>('SELECT leave_room($1, $2, $3, $4) AS outcome', [
+/** Ends a user's membership by its own wish, which takes a seq, and another one where the room gets a new owner; `already` takes none. */
+export async function leaveRoom(db: Queryable, roomId: string, userId: string): Promise<'left' | 'already' | 'no_room'> {
+  const { rows } = await db.query<{ outcome: 'left' | 'already' | 'no_room' }>(`SELECT leave_room($1, $2, $2, 'left') AS outcome`, [
     roomId,
     userId,
-    actorId,
-    kind,
   ]);
   return rows[0]?.outcome ?? 'no_room';
 }
@@ -45,13 +47,28 @@ export async function lockRoom(db: Queryable, roomId: string): Promise<void> {
   await db.query('SELECT 1 FROM rooms WHERE bucket = $1 AND id = $2 FOR NO KEY UPDATE', [roomBucket(roomId), roomId]);
 }
 
-/** The roles of those of the users who are members. */
-export async function findRoles(db: Queryable, roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, Role>> {
-  const { rows } = await db.query<{ user_id: string; role: Role }>(
-    'SELECT user_id, role FROM room_members WHERE bucket = $1 AND room_id = $2 AND user_id = ANY ($3::uuid[])',
+/** Those of the users who are members. */
+export async function findMembers(db: Queryable, roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, MemberRole>> {
+  const { rows } = await db.query<MemberRole & { user_id: string }>(
+    'SELECT user_id, username, role FROM room_members WHERE bucket = $1 AND room_id = $2 AND user_id = ANY ($3::uuid[])',
     [roomBucket(roomId), roomId, userIds],
   );
-  return new Map(rows.map(({ user_id, role }) => [user_id, role]));
+  return new Map(rows.map(({ user_id, username, role }) => [user_id, { username, role }]));
+}
+
+/** The event that tells it, and the lock of the room, are the caller's. */
+export async function deleteMember(db: Queryable, roomId: string, userId: string): Promise<void> {
+  await db.query('DELETE FROM room_members WHERE bucket = $1 AND room_id = $2 AND user_id = $3', [roomBucket(roomId), roomId, userId]);
+}
+
+/** The event that tells it, and the lock of the room, are the caller's. */
+export async function setRole(db: Queryable, roomId: string, userId: string, role: Role): Promise<void> {
+  await db.query('UPDATE room_members SET role = $4 WHERE bucket = $1 AND room_id = $2 AND user_id = $3', [
+    roomBucket(roomId),
+    roomId,
+    userId,
+    role,
+  ]);
 }
 
 /** In the order of the users' ids, which is that of their accounts' age. */

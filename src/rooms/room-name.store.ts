@@ -1,7 +1,8 @@
 /**
  * Claims of room names. Names are unique over all buckets, and the rooms may one day be spread over servers, so no transaction covers both
  * a name and its room. Hence a name is claimed first and its room made after, within the life of the claim; what was claimed by a node that
- * died in between may be taken over when that life is past.
+ * died in between may be taken over when that life is past. A room that is renamed claims the new name in the same way, and gives the old one back
+ * after.
  */
 import type { Queryable } from '../database/database.js';
 
@@ -38,17 +39,17 @@ export async function findOldClaim(db: Queryable, key: string): Promise<string |
   return rows[0]?.room_id;
 }
 
-/** Takes a name from a room that was never made. Of any number who try, one succeeds. */
+/** Takes a name from a room that was never made, or has another one now. Of any number who try, one succeeds. */
 export async function takeOverName(db: Queryable, key: string, fromRoomId: string, roomId: string): Promise<Claim | undefined> {
   const { rows } = await db.query<{ before: string }>(
-    `UPDATE room_names SET room_id = $3, claimed_at = now() WHERE name_key = $1 AND room_id = $2
+    `UPDATE room_names SET room_id = $3, claimed_at = now() WHERE name_key = $1 AND room_id = $2 AND claimed_at < now() - make_interval(secs => $5)
       RETURNING claimed_at + make_interval(secs => $4) AS before`,
-    [key, fromRoomId, roomId, roomWithinS],
+    [key, fromRoomId, roomId, roomWithinS, claimLifeS],
   );
   const [row] = rows;
   return row && { key, roomId, makeRoomBefore: row.before };
 }
 
-export async function releaseName(db: Queryable, { key, roomId }: Claim): Promise<void> {
+export async function releaseName(db: Queryable, { key, roomId }: Pick<Claim, 'key' | 'roomId'>): Promise<void> {
   await db.query('DELETE FROM room_names WHERE name_key = $1 AND room_id = $2', [key, roomId]);
 }

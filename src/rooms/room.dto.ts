@@ -6,15 +6,31 @@ import type { History } from './room.store.js';
 const nameMaxCharacters = 100;
 const descriptionMaxCharacters = 1_000;
 const roomsPageMax = 100;
-/** Names are short: a page of members can be larger than one of messages. */
-const membersPageMax = 1_000;
 
 const name = { expression: /^\P{Cc}+$/u, allowed: 'must not contain control characters' };
 
+const Trimmed = (): PropertyDecorator => Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? value.trim() : value));
+
 export class NewRoomBody {
-  @Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? value.trim() : value))
+  @Trimmed()
   @Text(1, nameMaxCharacters, name)
   readonly name!: string;
+
+  @IsOptional()
+  @Text(0, descriptionMaxCharacters)
+  readonly description?: string | null;
+
+  @IsOptional()
+  @OneOf(['shared', 'joined'])
+  readonly history?: History | null;
+}
+
+/** What is left out stays as it is. */
+export class RoomChangesBody {
+  @IsOptional()
+  @Trimmed()
+  @Text(1, nameMaxCharacters, name)
+  readonly name?: string | null;
 
   @IsOptional()
   @Text(0, descriptionMaxCharacters)
@@ -42,25 +58,4 @@ export class RoomsQuery {
   @IsOptional()
   @OneOf(['me'])
   readonly member?: 'me';
-}
-
-export class RoomParams {
-  @Uuid()
-  readonly id!: string;
-}
-
-export class MemberParams extends RoomParams {
-  @Uuid()
-  readonly user_id!: string;
-}
-
-export class MembersQuery {
-  @IsOptional()
-  @WholeNumber(1, membersPageMax)
-  readonly limit?: number;
-
-  /** The last user_id of the page before. */
-  @IsOptional()
-  @Uuid()
-  readonly after?: string;
 }

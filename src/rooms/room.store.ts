@@ -19,6 +19,8 @@ export interface Room {
   last_seq: number;
 }
 
+const roomColumns = 'r.id, r.name, r.description, r.history, r.created_by, r.created_at, r.last_seq';
+
 export interface Membership {
   /** The newest seq of the room, 0 in one where nothing happened yet. */
   lastSeq: number;
@@ -48,10 +50,32 @@ export async function findMembership(db: Queryable, roomId: string, userId: stri
 
 export async function findRoom(db: Queryable, roomId: string): Promise<Room | undefined> {
   const { rows } = await db.query<Room>(
-    'SELECT id, name, description, history, created_by, created_at, last_seq FROM rooms WHERE bucket = $1 AND id = $2',
+    `SELECT ${roomColumns} FROM rooms AS r WHERE r.bucket = $1 AND r.id = $2 AND r.deleted_at IS NULL`,
     [roomBucket(roomId), roomId],
   );
   return rows[0];
+}
+
+/** What may be changed of a room. */
+export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history'>>;
+
+/**
+ * The events that tell it, and the lock of the room, are the caller's.
+ * @param before ISO 8601; arriving later than this, by the server's clock, the statement changes nothing
+ * @returns false when it was too late
+ */
+export async function updateRoom(
+  db: Queryable,
+  roomId: string,
+  { name, description, history }: RoomChanges,
+  before?: string,
+): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `UPDATE rooms SET name = coalesce($3, name), description = coalesce($4, description), history = coalesce($5, history)
+      WHERE bucket = $1 AND id = $2 AND ($6::timestamptz IS NULL OR clock_timestamp() < $6)`,
+    [roomBucket(roomId), roomId, name, description, history, before],
+  );
+  return rowCount === 1;
 }
 
 export interface NewRoom {
@@ -76,12 +100,12 @@ export async function insertRoom(
     `WITH room AS (
         INSERT INTO rooms (bucket, id, name, description, history, created_by)
         SELECT $1, $2, $3, $4, $5, $6 WHERE now() < $8::timestamptz
-        RETURNING bucket, id, name, description, history, created_by, created_at, last_seq
+        RETURNING *
       ), owner AS (
         INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq)
         SELECT bucket, id, created_by, $7, 'owner', 0 FROM room
       )
-      SELECT id, name, description, history, created_by, created_at, last_seq FROM room`,
+      SELECT ${roomColumns} FROM room AS r`,
     [roomBucket(id), id, name, description, history, owner.userId, owner.username, before],
   );
   return rows[0];
@@ -91,8 +115,6 @@ export async function insertRoom(
 export interface ListedRoom extends Room {
   role?: Role;
 }
-
-const roomColumns = 'r.id, r.name, r.description, r.history, r.created_by, r.created_at, r.last_seq';
 
 export interface RoomFilter {
   limit: number;
@@ -108,11 +130,11 @@ export interface RoomFilter {
 export async function listRooms(db: Queryable, { limit, before, nameContains, memberId }: RoomFilter): Promise<ListedRoom[]> {
   const pattern = nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`;
   const page = [before?.created_at, before?.id, pattern, limit];
-  const inPage = `($1::timestamptz IS NULL OR (r.created_at, r.id) < ($1, $2::uuid)) AND ($3::text IS NULL OR r.name ILIKE $3)
+  const inPage = `r.deleted_at IS NULL AND ($1::timestamptz IS NULL OR (r.created_at, r.id) < ($1, $2::uuid)) AND ($3::text IS NULL OR r.name ILIKE $3)
       ORDER BY r.created_at DESC, r.id DESC LIMIT $4`;
   const { rows } =
     memberId === undefined
-      ? await db.query<ListedRoom>(`SELECT ${roomColumns} FROM rooms AS r WHERE ${inPage}`, page)
+      ? await db.query<ListedRoom>(`SELECT ${roomColumns} FROM rooms AS r WHERE NOT r.private AND ${inPage}`, page)
       : await db.query<ListedRoom>(
           `SELECT ${roomColumns}, m.role FROM room_members AS m JOIN rooms AS r ON r.bucket = m.bucket AND r.id = m.room_id
       WHERE m.user_id = $5 AND ${inPage}`,

@@ -1,18 +1,11 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, Param, Patch, Post, Query, UseGuards } from '@nestjs/common';
 import { AuthGuard, CurrentIdentity, type Identity } from '../auth/auth.guard.js';
-import type { Member } from './member.store.js';
-import { MemberParams, MembersQuery, NewRoomBody, RoomParams, RoomsQuery } from './room.dto.js';
+import { RoomParams } from './member.dto.js';
+import { NewRoomBody, RoomChangesBody, RoomsQuery } from './room.dto.js';
 import type { ListedRoom, Room } from './room.store.js';
 import { RoomsService } from './rooms.service.js';
 
 const roomsPage = 50;
-const membersPage = 1_000;
-
-/** The answer to what is idempotent: true also when nothing changed. */
-interface Success {
-  success: true;
-}
-const success: Success = { success: true };
 
 @Controller('rooms')
 @UseGuards(AuthGuard)
@@ -37,32 +30,16 @@ export class RoomsController {
     return this.rooms.get(id);
   }
 
-  @Post(':id/join')
-  @HttpCode(200)
-  async join(@Param() { id }: RoomParams, @CurrentIdentity() { userId, username }: Identity): Promise<Success> {
-    await this.rooms.join(id, userId, username);
-    return success;
-  }
-
-  @Post(':id/leave')
-  @HttpCode(200)
-  async leave(@Param() { id }: RoomParams, @CurrentIdentity() { userId }: Identity): Promise<Success> {
-    await this.rooms.leave(id, userId);
-    return success;
-  }
-
-  @Get(':id/members')
-  members(
+  @Patch(':id')
+  change(
     @Param() { id }: RoomParams,
-    @Query() { limit, after }: MembersQuery,
+    @Body() { name, description, history }: RoomChangesBody,
     @CurrentIdentity() { userId }: Identity,
-  ): Promise<Member[]> {
-    return this.rooms.members(id, userId, limit ?? membersPage, after);
-  }
-
-  @Delete(':id/members/:user_id')
-  async kick(@Param() { id, user_id }: MemberParams, @CurrentIdentity() { userId }: Identity): Promise<Success> {
-    await this.rooms.kick(id, userId, user_id);
-    return success;
+  ): Promise<Room> {
+    return this.rooms.change(id, userId, {
+      ...(typeof name === 'string' && { name }),
+      ...(typeof description === 'string' && { description }),
+      ...(typeof history === 'string' && { history }),
+    });
   }
 }

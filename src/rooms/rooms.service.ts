@@ -1,32 +1,27 @@
 /**
- * Rooms and who belongs to them. Promises: a name stands for one room, in whatever case it is written; joining, leaving and kicking take one
- * seq each, and none when nothing changes. Holds no transaction that spans names and rooms, or rooms and accounts.
+ * Rooms. Promises: a name stands for one room, in whatever case it is written; every change of a room takes a seq of its log, and none when nothing
+ * changes. Holds no transaction that spans names and rooms.
  */
 import { Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
-import { Database } from '../database/database.js';
+import { Database, type Queryable } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
 import { comparisonKey } from '../protocol/text.js';
-import { findRoles, joinRoom, leaveRoom, listMembers, lockRoom, type Member } from './member.store.js';
+import { appendEvent } from './event.store.js';
+import { findMembers, lockRoom } from './member.store.js';
 import { claimName, findOldClaim, releaseName, takeOverName, type Claim } from './room-name.store.js';
 import {
   findMembership,
   findRoom,
   insertRoom,
   listRooms,
+  updateRoom,
   type ListedRoom,
   type NewRoom,
-  type Role,
   type Room,
+  type RoomChanges,
   type RoomFilter,
 } from './room.store.js';
-
-/** Whom each role may kick. */
-const mayKick: Readonly<Record<Role, ReadonlySet<Role>>> = {
-  owner: new Set<Role>(['admin', 'member']),
-  admin: new Set<Role>(['member']),
-  member: new Set(),
-};
 
 @Injectable()
 export class RoomsService {
@@ -35,16 +30,13 @@ export class RoomsService {
   /** @throws ClientError `conflict` when the name is taken, `unavailable` */
   async create(wanted: Omit<NewRoom, 'id'>): Promise<Room> {
     const id = uuidv7();
-    const claim = await this.claim(comparisonKey(wanted.name), id);
-    if (claim === undefined) {
-      throw new ClientError('conflict', 'name: is taken', { fields: [{ field: 'name', message: 'is taken' }] });
-    }
+    const claim = await this.claimed(wanted.name, id);
     let room: Room | undefined;
     try {
       room = await insertRoom(this.db, { ...wanted, id }, claim.makeRoomBefore);
     } catch (error) {
       // `unavailable` leaves open whether the room was made: then the claim stays, and whoever wants the name after its life finds out.
-      if (!(error instanceof ClientError)) await releaseName(this.db, claim);
+      if (!isUnavailable(error)) await releaseName(this.db, claim);
       throw error;
     }
     if (room !== undefined) return room;
@@ -72,45 +64,84 @@ export class RoomsService {
     return room;
   }
 
-  /** Does nothing for a member. @throws ClientError `room_not_found`, `unavailable` */
-  async join(roomId: string, userId: string, username: string): Promise<void> {
-    if ((await joinRoom(this.db, roomId, userId, username)) === 'no_room') throw new ClientError('room_not_found');
-  }
-
-  /** Does nothing for who is no member. @throws ClientError `room_not_found`, `unavailable` */
-  async leave(roomId: string, userId: string): Promise<void> {
-    if ((await leaveRoom(this.db, roomId, userId, userId, 'left')) === 'no_room') throw new ClientError('room_not_found');
-  }
-
-  /** @throws ClientError `room_not_found` also for who is no member, `unavailable` */
-  async members(roomId: string, userId: string, limit: number, afterUserId?: string): Promise<Member[]> {
-    if ((await findMembership(this.db, roomId, userId)) === undefined) throw new ClientError('room_not_found');
-    return listMembers(this.db, roomId, limit, afterUserId);
-  }
-
   /**
-   * Ends another's membership. Does nothing where the other is no member.
-   * @throws ClientError `forbidden` unless by the owner, or by an admin to a plain member; `room_not_found` for who is no member, `unavailable`
+   * Changes what is given of a room. A new name and the rest are two events.
+   * @returns the room as it is then
+   * @throws ClientError `room_not_found` for who is no member, `forbidden` for a plain member, `conflict` when the name is taken, `unavailable`
    */
-  async kick(roomId: string, actorId: string, userId: string): Promise<void> {
-    await this.db.transaction(async (db) => {
-      await lockRoom(db, roomId); // the roles read next are those at the seq of the kick
-      const roles = await findRoles(db, roomId, [actorId, userId]);
-      const actorRole = roles.get(actorId);
-      if (actorRole === undefined) throw new ClientError('room_not_found');
-      if (actorRole === 'member') throw new ClientError('forbidden', 'Only the owner and admins may remove members.');
-      const role = roles.get(userId);
-      if (role === undefined) return;
-      if (!mayKick[actorRole].has(role)) throw new ClientError('forbidden', `The ${actorRole} may not remove the ${role}.`);
-      await leaveRoom(db, roomId, userId, actorId, 'kicked');
-    });
+  async change(roomId: string, actorId: string, wanted: RoomChanges): Promise<Room> {
+    const membership = await findMembership(this.db, roomId, actorId);
+    if (membership === undefined) throw new ClientError('room_not_found');
+    if (membership.role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
+    const { name: oldName } = await this.get(roomId);
+    const isOtherName = wanted.name !== undefined && comparisonKey(wanted.name) !== comparisonKey(oldName);
+    const claim = isOtherName && wanted.name !== undefined ? await this.claimed(wanted.name, roomId) : undefined;
+    let replacedName: string | undefined;
+    try {
+      replacedName = await this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim));
+    } catch (error) {
+      // `unavailable` leaves open which name the room has: then both stay claimed, until whoever wants one of them finds out.
+      if (claim !== undefined && !isUnavailable(error)) await releaseName(this.db, claim);
+      throw error;
+    }
+    if (claim !== undefined && replacedName !== undefined) await releaseName(this.db, { key: comparisonKey(replacedName), roomId });
+    return this.get(roomId);
+  }
+
+  private async claimed(name: string, roomId: string): Promise<Claim> {
+    const claim = await this.claim(comparisonKey(name), roomId);
+    if (claim === undefined) throw nameIsTaken();
+    return claim;
   }
 
   private async claim(key: string, roomId: string): Promise<Claim | undefined> {
     const claim = await claimName(this.db, key, roomId);
     if (claim !== undefined) return claim;
     const claimedFor = await findOldClaim(this.db, key);
-    if (claimedFor === undefined || (await findRoom(this.db, claimedFor)) !== undefined) return undefined;
+    if (claimedFor === undefined) return undefined;
+    const room = await findRoom(this.db, claimedFor);
+    if (room !== undefined && comparisonKey(room.name) === key) return undefined;
     return takeOverName(this.db, key, claimedFor, roomId);
   }
 }
+
+/**
+ * @param claim of the new name, where it is another one than the room has
+ * @returns the name before, where the room has another one now
+ */
+async function changeHeldRoom(
+  db: Queryable,
+  roomId: string,
+  actorId: string,
+  wanted: RoomChanges,
+  claim: Claim | undefined,
+): Promise<string | undefined> {
+  await lockRoom(db, roomId);
+  // Again, and now for good: meanwhile the room may have been changed, and its roles.
+  const [room, members] = [await findRoom(db, roomId), await findMembers(db, roomId, [actorId])];
+  const role = members.get(actorId)?.role;
+  if (room === undefined || role === undefined) throw new ClientError('room_not_found');
+  if (role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
+  const changes = changed(room, wanted);
+  const { name, ...others } = changes;
+  // Only where the room was renamed meanwhile: its name must be one that was claimed.
+  if (name !== undefined && claim === undefined && comparisonKey(name) !== comparisonKey(room.name)) throw nameIsTaken();
+  if (!(await updateRoom(db, roomId, changes, claim?.makeRoomBefore)))
+    throw new ClientError('unavailable', 'The room could not be renamed in time.', { retryAfterMs: 1_000 });
+  if (name !== undefined) await appendEvent(db, roomId, { kind: 'renamed', actor_id: actorId, name });
+  if (Object.keys(others).length > 0) await appendEvent(db, roomId, { kind: 'updated', actor_id: actorId, ...others });
+  return name === undefined || comparisonKey(name) === comparisonKey(room.name) ? undefined : room.name;
+}
+
+/** What of the wanted is not so already. */
+function changed(room: Room, { name, description, history }: RoomChanges): RoomChanges {
+  return {
+    ...(name !== undefined && name !== room.name && { name }),
+    ...(description !== undefined && description !== room.description && { description }),
+    ...(history !== undefined && history !== room.history && { history }),
+  };
+}
+
+const isUnavailable = (error: unknown): boolean => error instanceof ClientError && error.code === 'unavailable';
+
+const nameIsTaken = (): ClientError => new ClientError('conflict', 'name: is taken', { fields: [{ field: 'name', message: 'is taken' }] });
