@@ -24,4 +24,6 @@ export default {
   globalSetup: '<rootDir>/test/support/global-setup.mjs',
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
   testTimeout: 30_000,
+  randomize: true,
+  maxWorkers: 2, // much of a test is waiting; more of them at once would make waits out of deadlines
 };
