@@ -78,6 +78,14 @@ export async function updateRoom(
   return rowCount === 1;
 }
 
+/** Takes a room from everybody: its members and bans are gone. Its log stays, for it is append-only. The last event, and the lock, are the caller's. */
+export async function deleteRoom(db: Queryable, roomId: string): Promise<void> {
+  const key = [roomBucket(roomId), roomId];
+  await db.query('DELETE FROM room_members WHERE bucket = $1 AND room_id = $2', key);
+  await db.query('DELETE FROM room_bans WHERE bucket = $1 AND room_id = $2', key);
+  await db.query('UPDATE rooms SET deleted_at = now() WHERE bucket = $1 AND id = $2', key);
+}
+
 export interface NewRoom {
   id: string;
   name: string;

@@ -1,4 +1,4 @@
-import { Body, Controller, Get, Param, Patch, Post, Query, UseGuards } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Param, Patch, Post, Query, UseGuards } from '@nestjs/common';
 import { AuthGuard, CurrentIdentity, type Identity } from '../auth/auth.guard.js';
 import { RoomParams } from './member.dto.js';
 import { NewRoomBody, RoomChangesBody, RoomsQuery } from './room.dto.js';
@@ -41,5 +41,11 @@ export class RoomsController {
       ...(typeof description === 'string' && { description }),
       ...(typeof history === 'string' && { history }),
     });
+  }
+
+  @Delete(':id')
+  async delete(@Param() { id }: RoomParams, @CurrentIdentity() { userId }: Identity): Promise<{ success: true }> {
+    await this.rooms.delete(id, userId);
+    return { success: true };
   }
 }

@@ -255,3 +255,42 @@ describe('the members of a room', () => {
     expect((await as(dave, 'GET', `/rooms/${id}/members`)).status).toBe(404);
   });
 });
+
+describe('deleting a room', () => {
+  it('is the owner’s, and takes the room from every route at once', async () => {
+    const id = await createRoom(node.url, ann.token, 'demolition');
+    await as(bob, 'POST', `/rooms/${id}/join`);
+    await as(ann, 'POST', `/rooms/${id}/messages`, { content: 'hello' });
+    expect(await as(bob, 'DELETE', `/rooms/${id}`)).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+    expect((await as(ann, 'DELETE', `/rooms/${id}`)).body).toEqual({ success: true });
+    for (const [method, path, body] of [
+      ['GET', ''],
+      ['PATCH', '', { name: 'back' }],
+      ['DELETE', ''],
+      ['POST', '/join'],
+      ['POST', '/leave'],
+      ['GET', '/members'],
+      ['DELETE', `/members/${bob.id}`],
+      ['PUT', `/bans/${bob.id}`],
+      ['GET', '/bans'],
+      ['GET', '/messages'],
+      ['POST', '/messages', { content: 'still here' }],
+    ] as const) {
+      const answer = await as(ann, method, `/rooms/${id}${path}`, body);
+      expect([method, path, answer.body]).toMatchObject([method, path, { status: 404, code: 'room_not_found' }]);
+    }
+    for (const query of ['', '?member=me', '?q=demolition']) {
+      expect(((await as(ann, 'GET', `/rooms${query}`)).body as { id: string }[]).map((room) => room.id)).not.toContain(id);
+    }
+    expect((await as(ann, 'GET', `/rooms?before=${id}`)).status).toBe(400);
+    expect((await create({ name: 'Demolition' })).status).toBe(201);
+    expect((await eventsOf(id)).at(-1)).toEqual({ seq: 3, kind: 'deleted', actor_id: ann.id, user_id: null, username: null });
+  });
+
+  it('frees the name also when the node died before it released it', async () => {
+    const id = await createRoom(node.url, ann.token, 'ruin');
+    await as(ann, 'DELETE', `/rooms/${id}`);
+    await db.sql.query("INSERT INTO room_names VALUES ('ruin', $1, now() - interval '61 s')", [id]);
+    expect((await create({ name: 'ruin' })).status).toBe(201);
+  });
+});

@@ -11,6 +11,7 @@ import { appendEvent } from './event.store.js';
 import { findMembers, lockRoom } from './member.store.js';
 import { claimName, findOldClaim, releaseName, takeOverName, type Claim } from './room-name.store.js';
 import {
+  deleteRoom,
   findMembership,
   findRoom,
   insertRoom,
@@ -86,6 +87,25 @@ export class RoomsService {
     }
     if (claim !== undefined && replacedName !== undefined) await releaseName(this.db, { key: comparisonKey(replacedName), roomId });
     return this.get(roomId);
+  }
+
+  /**
+   * Ends a room: who follows it is told by the last event of its log, and it is gone for everybody. Nobody reads its log any more; it is not
+   * destroyed, because it is append-only. Its name is free.
+   * @throws ClientError `room_not_found` for who is no member, `forbidden` unless by the owner, `unavailable`
+   */
+  async delete(roomId: string, actorId: string): Promise<void> {
+    const name = await this.db.transaction(async (db) => {
+      await lockRoom(db, roomId);
+      const [room, members] = [await findRoom(db, roomId), await findMembers(db, roomId, [actorId])];
+      const role = members.get(actorId)?.role;
+      if (room === undefined || role === undefined) throw new ClientError('room_not_found');
+      if (role !== 'owner') throw new ClientError('forbidden', 'Only the owner may delete the room.');
+      await appendEvent(db, roomId, { kind: 'deleted', actor_id: actorId });
+      await deleteRoom(db, roomId);
+      return room.name;
+    });
+    await releaseName(this.db, { key: comparisonKey(name), roomId });
   }
 
   private async claimed(name: string, roomId: string): Promise<Claim> {
