@@ -33,6 +33,7 @@ export function table(reports: readonly Report[]): string {
     'max ms',
     'ack p50',
     'ack p99',
+    'per CPU s',
     'lost',
     'doubled',
     'reordered',
