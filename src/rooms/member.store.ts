@@ -18,17 +18,27 @@ export interface MemberRole {
   role: Role;
 }
 
-/** Makes a user a member, which takes a seq; `already` takes none. */
-export async function joinRoom(
+/** `already` takes no seq and changes nothing. */
+export type JoinOutcome = 'joined' | 'already' | 'banned' | 'no_room';
+
+/** Makes a user a member by its own wish, which takes a seq. A private room is `no_room` to it. */
+export async function joinRoom(db: Queryable, roomId: string, userId: string, username: string): Promise<JoinOutcome> {
+  const { rows } = await db.query<{ outcome: JoinOutcome }>('SELECT join_room($1, $2, $3) AS outcome', [roomId, userId, username]);
+  return rows[0]?.outcome ?? 'no_room';
+}
+
+/** Makes a user a member who was invited, which takes a seq. */
+export async function addMember(
   db: Queryable,
   roomId: string,
-  userId: string,
-  username: string,
-): Promise<'joined' | 'already' | 'banned' | 'no_room'> {
-  const { rows } = await db.query<{ outcome: 'joined' | 'already' | 'banned' | 'no_room' }>('SELECT join_room($1, $2, $3) AS outcome', [
+  { userId, username }: { userId: string; username: string },
+  actorId: string,
+): Promise<JoinOutcome> {
+  const { rows } = await db.query<{ outcome: JoinOutcome }>('SELECT add_member($1, $2, $3, $4, true) AS outcome', [
     roomId,
     userId,
     username,
+    actorId,
   ]);
   return rows[0]?.outcome ?? 'no_room';
 }

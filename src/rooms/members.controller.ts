@@ -37,6 +37,13 @@ export class MembersController {
     return this.members.list(id, userId, limit ?? membersPage, after);
   }
 
+  @Post('members')
+  @HttpCode(200)
+  async add(@Param() { id }: RoomParams, @Body() { user_id }: UserBody, @CurrentIdentity() { userId }: Identity): Promise<Success> {
+    await this.members.add(id, userId, user_id);
+    return success;
+  }
+
   @Put('members/:user_id')
   async setRole(
     @Param() { id, user_id }: MemberParams,

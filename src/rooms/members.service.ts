@@ -6,10 +6,11 @@
 import { Injectable } from '@nestjs/common';
 import { Database, type Queryable } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
-import { findUser } from '../users/user.store.js';
+import { findUser, type User } from '../users/user.store.js';
 import { deleteBan, insertBan, listBans, type Ban } from './ban.store.js';
 import { appendEvent } from './event.store.js';
 import {
+  addMember,
   deleteMember,
   findMembers,
   joinRoom,
@@ -17,6 +18,7 @@ import {
   listMembers,
   lockRoom,
   setRole,
+  type JoinOutcome,
   type Member,
   type MemberRole,
 } from './member.store.js';
@@ -43,9 +45,19 @@ export class MembersService {
 
   /** Does nothing for a member. @throws ClientError `room_not_found`, `forbidden` for who is banned, `unavailable` */
   async join(roomId: string, userId: string, username: string): Promise<void> {
-    const outcome = await joinRoom(this.db, roomId, userId, username);
-    if (outcome === 'no_room') throw new ClientError('room_not_found');
-    if (outcome === 'banned') throw new ClientError('forbidden', 'You are banned from this room.');
+    joined(await joinRoom(this.db, roomId, userId, username));
+  }
+
+  /**
+   * Makes another user a member, by any member. Does nothing where it is one.
+   * @throws ClientError `not_found` where there is no such user, `forbidden` where it is banned, `room_not_found` for who is no member, `unavailable`
+   */
+  async add(roomId: string, actorId: string, userId: string): Promise<void> {
+    const user = await this.user(userId);
+    await this.hold(roomId, actorId, userId, async ({ db }) => {
+      const outcome = await addMember(db, roomId, { userId, username: user.username }, actorId);
+      if (outcome === 'banned') throw new ClientError('forbidden', 'The user is banned from this room.');
+    });
   }
 
   /**
@@ -79,9 +91,7 @@ export class MembersService {
    * @throws as `kick`; `not_found` where there is no such user
    */
   async ban(roomId: string, actorId: string, userId: string): Promise<void> {
-    // Before the room is held: no transaction spans rooms and accounts.
-    const user = await findUser(this.db, userId);
-    if (user === undefined) throw new ClientError('not_found', 'There is no such user.');
+    const user = await this.user(userId);
     await this.moderate(roomId, actorId, userId, async ({ db, other }) => {
       const username = other?.username ?? user.username;
       if (!(await insertBan(db, roomId, { userId, username }, actorId))) return;
@@ -129,6 +139,13 @@ export class MembersService {
     });
   }
 
+  /** Looked up before the room is held: no transaction spans rooms and accounts. */
+  private async user(userId: string): Promise<User> {
+    const user = await findUser(this.db, userId);
+    if (user === undefined) throw new ClientError('not_found', 'There is no such user.');
+    return user;
+  }
+
   /** What the owner may do to everybody, and admins to plain members and to who is none. */
   private moderate(roomId: string, actorId: string, userId: string, work: (room: HeldRoom) => Promise<void>): Promise<void> {
     return this.hold(roomId, actorId, userId, async (room) => {
@@ -159,4 +176,10 @@ export class MembersService {
       await work({ db, actorRole: actor.role, other: members.get(userId) });
     });
   }
+}
+
+/** @throws ClientError where that is not so */
+export function joined(outcome: JoinOutcome): void {
+  if (outcome === 'no_room') throw new ClientError('room_not_found');
+  if (outcome === 'banned') throw new ClientError('forbidden', 'You are banned from this room.');
 }

@@ -1,5 +1,5 @@
 import { Transform } from 'class-transformer';
-import { IsOptional } from 'class-validator';
+import { IsBoolean, IsOptional } from 'class-validator';
 import { OneOf, Text, Uuid, WholeNumber } from '../rest/validation.js';
 import type { History } from './room.store.js';
 
@@ -23,6 +23,11 @@ export class NewRoomBody {
   @IsOptional()
   @OneOf(['shared', 'joined'])
   readonly history?: History | null;
+
+  /** Invisible to who is no member, joined by invitation. */
+  @IsOptional()
+  @IsBoolean({ message: 'must be true or false' })
+  readonly private?: boolean | null;
 }
 
 /** What is left out stays as it is. */

@@ -12,6 +12,8 @@ export interface Room {
   name: string;
   description: string;
   history: History;
+  /** Seen by its members alone, and joined by invitation. */
+  private: boolean;
   created_by: string;
   /** ISO 8601, milliseconds, UTC. */
   created_at: string;
@@ -19,7 +21,7 @@ export interface Room {
   last_seq: number;
 }
 
-const roomColumns = 'r.id, r.name, r.description, r.history, r.created_by, r.created_at, r.last_seq';
+const roomColumns = 'r.id, r.name, r.description, r.history, r.private, r.created_by, r.created_at, r.last_seq';
 
 export interface Membership {
   /** The newest seq of the room, 0 in one where nothing happened yet. */
@@ -56,6 +58,16 @@ export async function findRoom(db: Queryable, roomId: string): Promise<Room | un
   return rows[0];
 }
 
+/** A private room is visible to its members. */
+export async function findVisibleRoom(db: Queryable, roomId: string, userId: string): Promise<Room | undefined> {
+  const { rows } = await db.query<Room>(
+    `SELECT ${roomColumns} FROM rooms AS r WHERE r.bucket = $1 AND r.id = $2 AND r.deleted_at IS NULL
+      AND (NOT r.private OR EXISTS (SELECT FROM room_members AS m WHERE m.bucket = $1 AND m.room_id = $2 AND m.user_id = $3))`,
+    [roomBucket(roomId), roomId, userId],
+  );
+  return rows[0];
+}
+
 /** What may be changed of a room. */
 export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history'>>;
 
@@ -78,11 +90,12 @@ export async function updateRoom(
   return rowCount === 1;
 }
 
-/** Takes a room from everybody: its members and bans are gone. Its log stays, for it is append-only. The last event, and the lock, are the caller's. */
+/** Takes a room from everybody: its members, bans and invitations are gone. Its log stays, for it is append-only. The last event, and the lock, are the caller's. */
 export async function deleteRoom(db: Queryable, roomId: string): Promise<void> {
   const key = [roomBucket(roomId), roomId];
   await db.query('DELETE FROM room_members WHERE bucket = $1 AND room_id = $2', key);
   await db.query('DELETE FROM room_bans WHERE bucket = $1 AND room_id = $2', key);
+  await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2', key);
   await db.query('UPDATE rooms SET deleted_at = now() WHERE bucket = $1 AND id = $2', key);
 }
 
@@ -91,6 +104,7 @@ export interface NewRoom {
   name: string;
   description: string;
   history: History;
+  isPrivate: boolean;
   owner: { userId: string; username: string };
 }
 
@@ -101,27 +115,27 @@ export interface NewRoom {
  */
 export async function insertRoom(
   db: Queryable,
-  { id, name, description, history, owner }: NewRoom,
+  { id, name, description, history, isPrivate, owner }: NewRoom,
   before: string,
 ): Promise<Room | undefined> {
   const { rows } = await db.query<Room>(
     `WITH room AS (
-        INSERT INTO rooms (bucket, id, name, description, history, created_by)
-        SELECT $1, $2, $3, $4, $5, $6 WHERE now() < $8::timestamptz
+        INSERT INTO rooms (bucket, id, name, description, history, created_by, private)
+        SELECT $1, $2, $3, $4, $5, $6, $9 WHERE now() < $8::timestamptz
         RETURNING *
       ), owner AS (
         INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq)
         SELECT bucket, id, created_by, $7, 'owner', 0 FROM room
       )
       SELECT ${roomColumns} FROM room AS r`,
-    [roomBucket(id), id, name, description, history, owner.userId, owner.username, before],
+    [roomBucket(id), id, name, description, history, owner.userId, owner.username, before, isPrivate],
   );
   return rows[0];
 }
 
 /** A room in a list of one's own has one's role with it. */
-export interface ListedRoom extends Room {
-  role?: Role;
+export interface OwnRoom extends Room {
+  role: Role;
 }
 
 export interface RoomFilter {
@@ -130,23 +144,38 @@ export interface RoomFilter {
   before?: Pick<Room, 'id' | 'created_at'>;
   /** Only rooms with this in their name, in whatever case. */
   nameContains?: string;
-  /** Only rooms that this user is a member of, each with its role there. */
-  memberId?: string;
 }
 
-/** Newest first, over all buckets. */
-export async function listRooms(db: Queryable, { limit, before, nameContains, memberId }: RoomFilter): Promise<ListedRoom[]> {
-  const pattern = nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`;
-  const page = [before?.created_at, before?.id, pattern, limit];
-  const inPage = `r.deleted_at IS NULL AND ($1::timestamptz IS NULL OR (r.created_at, r.id) < ($1, $2::uuid)) AND ($3::text IS NULL OR r.name ILIKE $3)
+const page = `($1::timestamptz IS NULL OR (r.created_at, r.id) < ($1, $2::uuid)) AND ($3::text IS NULL OR r.name ILIKE $3)
       ORDER BY r.created_at DESC, r.id DESC LIMIT $4`;
-  const { rows } =
-    memberId === undefined
-      ? await db.query<ListedRoom>(`SELECT ${roomColumns} FROM rooms AS r WHERE NOT r.private AND ${inPage}`, page)
-      : await db.query<ListedRoom>(
-          `SELECT ${roomColumns}, m.role FROM room_members AS m JOIN rooms AS r ON r.bucket = m.bucket AND r.id = m.room_id
-      WHERE m.user_id = $5 AND ${inPage}`,
-          [...page, memberId],
-        );
+
+const pageValues = ({ limit, before, nameContains }: RoomFilter): unknown[] => [
+  before?.created_at,
+  before?.id,
+  nameContains === undefined ? undefined : `%${nameContains.replace(/[\\%_]/g, '\\$&')}%`,
+  limit,
+];
+
+/** The rooms that a user sees, newest first, over all buckets: a page of the open ones and a page of the user's private ones, merged. */
+export async function listRooms(db: Queryable, userId: string, filter: RoomFilter): Promise<Room[]> {
+  const { rows } = await db.query<Room>(
+    `SELECT * FROM (
+        (SELECT ${roomColumns} FROM rooms AS r WHERE NOT r.private AND r.deleted_at IS NULL AND ${page})
+        UNION ALL
+        (SELECT ${roomColumns} FROM room_members AS m JOIN rooms AS r ON r.bucket = m.bucket AND r.id = m.room_id
+         WHERE m.user_id = $5 AND r.private AND ${page})
+      ) AS r ORDER BY created_at DESC, id DESC LIMIT $4`,
+    [...pageValues(filter), userId],
+  );
+  return rows;
+}
+
+/** The rooms of a user, newest first. */
+export async function listOwnRooms(db: Queryable, userId: string, filter: RoomFilter): Promise<OwnRoom[]> {
+  const { rows } = await db.query<OwnRoom>(
+    `SELECT ${roomColumns}, m.role FROM room_members AS m JOIN rooms AS r ON r.bucket = m.bucket AND r.id = m.room_id
+      WHERE m.user_id = $5 AND ${page}`,
+    [...pageValues(filter), userId],
+  );
   return rows;
 }

@@ -2,7 +2,7 @@ import { Body, Controller, Delete, Get, Param, Patch, Post, Query, UseGuards } f
 import { AuthGuard, CurrentIdentity, type Identity } from '../auth/auth.guard.js';
 import { RoomParams } from './member.dto.js';
 import { NewRoomBody, RoomChangesBody, RoomsQuery } from './room.dto.js';
-import type { ListedRoom, Room } from './room.store.js';
+import type { OwnRoom, Room } from './room.store.js';
 import { RoomsService } from './rooms.service.js';
 
 const roomsPage = 50;
@@ -13,21 +13,30 @@ export class RoomsController {
   constructor(private readonly rooms: RoomsService) {}
 
   @Post()
-  create(@Body() { name, description, history }: NewRoomBody, @CurrentIdentity() owner: Identity): Promise<Room> {
-    return this.rooms.create({ name, description: description ?? '', history: history ?? 'shared', owner });
-  }
-
-  @Get()
-  list(@Query() { limit, before, q, member }: RoomsQuery, @CurrentIdentity() { userId }: Identity): Promise<ListedRoom[]> {
-    return this.rooms.list(limit ?? roomsPage, before, {
-      ...(q !== undefined && { nameContains: q }),
-      ...(member === 'me' && { memberId: userId }),
+  create(@Body() body: NewRoomBody, @CurrentIdentity() owner: Identity): Promise<Room> {
+    const { name, description, history, private: isPrivate } = body;
+    return this.rooms.create({
+      name,
+      description: description ?? '',
+      history: history ?? 'shared',
+      isPrivate: isPrivate ?? false,
+      owner,
     });
   }
 
+  @Get()
+  list(@Query() { limit, before, q, member }: RoomsQuery, @CurrentIdentity() { userId }: Identity): Promise<Room[] | OwnRoom[]> {
+    const page = {
+      limit: limit ?? roomsPage,
+      ...(before !== undefined && { before }),
+      ...(q !== undefined && { nameContains: q }),
+    };
+    return member === 'me' ? this.rooms.listOwn(userId, page) : this.rooms.list(userId, page);
+  }
+
   @Get(':id')
-  get(@Param() { id }: RoomParams): Promise<Room> {
-    return this.rooms.get(id);
+  get(@Param() { id }: RoomParams, @CurrentIdentity() { userId }: Identity): Promise<Room> {
+    return this.rooms.get(id, userId);
   }
 
   @Patch(':id')

@@ -51,6 +51,7 @@ describe('creating a room', () => {
       name: 'Tea room',
       description: 'for tea',
       history: 'shared',
+      private: false,
       created_by: ann.id,
       created_at: expect.any(String),
       last_seq: 0,
@@ -119,6 +120,7 @@ describe('creating a room', () => {
       [{ name: 7 }, 'name'],
       [{ name: 'fine', description: 'x'.repeat(1_001) }, 'description'],
       [{ name: 'fine', history: 'hidden' }, 'history'],
+      [{ name: 'fine', private: 'yes' }, 'private'],
       [{ name: 'fine', colour: 'red' }, 'colour'],
     ];
     for (const [body, field] of cases) {

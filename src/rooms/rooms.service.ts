@@ -14,15 +14,20 @@ import {
   deleteRoom,
   findMembership,
   findRoom,
+  findVisibleRoom,
   insertRoom,
+  listOwnRooms,
   listRooms,
   updateRoom,
-  type ListedRoom,
   type NewRoom,
+  type OwnRoom,
   type Room,
   type RoomChanges,
   type RoomFilter,
 } from './room.store.js';
+
+/** @see RoomFilter; `before` is the id of a room */
+export type RoomsPage = Omit<RoomFilter, 'before'> & { readonly before?: string };
 
 @Injectable()
 export class RoomsService {
@@ -46,21 +51,22 @@ export class RoomsService {
   }
 
   /**
-   * Newest first.
+   * The rooms that a user sees, newest first.
    * @param before the id of a room: only older ones
    * @throws ClientError `invalid_payload` when `before` is no room, `unavailable`
    */
-  async list(limit: number, before: string | undefined, which: Pick<RoomFilter, 'nameContains' | 'memberId'>): Promise<ListedRoom[]> {
-    const cursor = before === undefined ? undefined : await findRoom(this.db, before);
-    if (before !== undefined && cursor === undefined) {
-      throw new ClientError('invalid_payload', 'before: is no room', { fields: [{ field: 'before', message: 'is no room' }] });
-    }
-    return listRooms(this.db, { ...which, limit, ...(cursor && { before: cursor }) });
+  async list(userId: string, { before, ...filter }: RoomsPage): Promise<Room[]> {
+    return listRooms(this.db, userId, { ...filter, ...(await this.olderThan(before, userId)) });
   }
 
-  /** @throws ClientError `room_not_found`, `unavailable` */
-  async get(roomId: string): Promise<Room> {
-    const room = await findRoom(this.db, roomId);
+  /** The rooms that a user is a member of, with its role in each; else as `list`. */
+  async listOwn(userId: string, { before, ...filter }: RoomsPage): Promise<OwnRoom[]> {
+    return listOwnRooms(this.db, userId, { ...filter, ...(await this.olderThan(before, userId)) });
+  }
+
+  /** @throws ClientError `room_not_found`, also where the room is private and the user no member; `unavailable` */
+  async get(roomId: string, userId: string): Promise<Room> {
+    const room = await findVisibleRoom(this.db, roomId, userId);
     if (room === undefined) throw new ClientError('room_not_found');
     return room;
   }
@@ -74,7 +80,7 @@ export class RoomsService {
     const membership = await findMembership(this.db, roomId, actorId);
     if (membership === undefined) throw new ClientError('room_not_found');
     if (membership.role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
-    const { name: oldName } = await this.get(roomId);
+    const { name: oldName } = await this.get(roomId, actorId);
     const isOtherName = wanted.name !== undefined && comparisonKey(wanted.name) !== comparisonKey(oldName);
     const claim = isOtherName && wanted.name !== undefined ? await this.claimed(wanted.name, roomId) : undefined;
     let replacedName: string | undefined;
@@ -86,7 +92,7 @@ export class RoomsService {
       throw error;
     }
     if (claim !== undefined && replacedName !== undefined) await releaseName(this.db, { key: comparisonKey(replacedName), roomId });
-    return this.get(roomId);
+    return this.get(roomId, actorId);
   }
 
   /**
@@ -106,6 +112,14 @@ export class RoomsService {
       return room.name;
     });
     await releaseName(this.db, { key: comparisonKey(name), roomId });
+  }
+
+  private async olderThan(roomId: string | undefined, userId: string): Promise<Pick<RoomFilter, 'before'>> {
+    if (roomId === undefined) return {};
+    const before = await findVisibleRoom(this.db, roomId, userId);
+    if (before === undefined)
+      throw new ClientError('invalid_payload', 'before: is no room', { fields: [{ field: 'before', message: 'is no room' }] });
+    return { before };
   }
 
   private async claimed(name: string, roomId: string): Promise<Claim> {

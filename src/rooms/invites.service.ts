@@ -1,0 +1,78 @@
+/**
+ * Invitations: codes by which who has one may join a room, also a private one. Promises: a code lets in at most as many users as it was made for, and
+ * none after its time; only its hash is kept. A code that is of no use does not tell why.
+ */
+import { Injectable } from '@nestjs/common';
+import { v7 as uuidv7 } from 'uuid';
+import { Database } from '../database/database.js';
+import { ClientError } from '../protocol/errors.js';
+import { decodeInvite, encodeInvite, hashSecret, newSecret } from './invite-code.js';
+import { deleteInvite, insertInvite, listInvites, useInvite, type Invite } from './invite.store.js';
+import { addMember, findMembers, lockRoom } from './member.store.js';
+import { joined } from './members.service.js';
+import { findMembership, type Membership } from './room.store.js';
+
+/** Of one room at a time, so that no member fills the table. */
+const invitesMax = 100;
+
+export interface InviteWithCode extends Invite {
+  /** Told once: it is not kept. */
+  code: string;
+}
+
+@Injectable()
+export class InvitesService {
+  constructor(private readonly db: Database) {}
+
+  /** By any member. @throws ClientError `room_not_found` for who is no member, `conflict` where there are too many, `unavailable` */
+  async create(roomId: string, userId: string, { expiresInS, maxUses }: { expiresInS: number; maxUses?: number }): Promise<InviteWithCode> {
+    await this.membership(roomId, userId);
+    const secret = newSecret(roomId);
+    const invite = await insertInvite(
+      this.db,
+      { id: uuidv7(), roomId, secretHash: hashSecret(secret), createdBy: userId, expiresInS, maxUses },
+      invitesMax,
+    );
+    if (invite === undefined) throw new ClientError('conflict', `The room has ${invitesMax} invitations: delete some first.`);
+    return { ...invite, code: encodeInvite(secret) };
+  }
+
+  /** To the owner and admins all, to a plain member its own. @throws ClientError `room_not_found` for who is no member, `unavailable` */
+  async list(roomId: string, userId: string): Promise<Invite[]> {
+    const { role } = await this.membership(roomId, userId);
+    return listInvites(this.db, roomId, role === 'member' ? userId : undefined);
+  }
+
+  /** Does nothing where it is gone, or another's and the user a plain member. @throws ClientError `room_not_found` for who is no member, `unavailable` */
+  async delete(roomId: string, userId: string, inviteId: string): Promise<void> {
+    const { role } = await this.membership(roomId, userId);
+    await deleteInvite(this.db, roomId, inviteId, role === 'member' ? userId : undefined);
+  }
+
+  /**
+   * Makes a user a member by a code. For a member it does nothing, and uses nothing up.
+   * @returns the room's id
+   * @throws ClientError `not_found` where the code is of no use, `forbidden` for who is banned, `unavailable`
+   */
+  async join(code: string, userId: string, username: string): Promise<string> {
+    const secret = decodeInvite(code);
+    if (secret === undefined) throw ofNoUse();
+    const { roomId } = secret;
+    await this.db.transaction(async (db) => {
+      await lockRoom(db, roomId);
+      if ((await findMembers(db, roomId, [userId])).has(userId)) return;
+      const invitedBy = await useInvite(db, roomId, hashSecret(secret));
+      if (invitedBy === undefined) throw ofNoUse();
+      joined(await addMember(db, roomId, { userId, username }, userId));
+    });
+    return roomId;
+  }
+
+  private async membership(roomId: string, userId: string): Promise<Membership> {
+    const membership = await findMembership(this.db, roomId, userId);
+    if (membership === undefined) throw new ClientError('room_not_found');
+    return membership;
+  }
+}
+
+const ofNoUse = (): ClientError => new ClientError('not_found', 'The invitation is unknown, used up or expired.');

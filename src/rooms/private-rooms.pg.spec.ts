@@ -1,0 +1,161 @@
+import { startNode, type TestNode } from '../../test/support/node.js';
+import { call, createRoom, registerUser, type Answer, type TestUser } from '../../test/support/rest.js';
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+import { decodeInvite, encodeInvite, newSecret } from './invite-code.js';
+
+let db: TestDatabase;
+let node: TestNode;
+let ann: TestUser;
+let bob: TestUser;
+let carol: TestUser;
+let room: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  node = await startNode(db.url);
+  [ann, bob, carol] = await Promise.all([registerUser(node.url, 'ann'), registerUser(node.url, 'bob'), registerUser(node.url, 'carol')]);
+});
+let rooms = 0;
+beforeEach(async () => {
+  room = await createRoom(node.url, ann.token, `secret ${rooms++}`, { private: true });
+});
+afterAll(async () => {
+  await node.close();
+  await db.drop();
+});
+
+const as = (user: TestUser, method: string, path: string, body?: unknown): Promise<Answer> =>
+  call(node.url, path, { method, token: user.token, body });
+const done = { status: 200, body: { success: true } };
+const noRoom = { status: 404, body: { code: 'room_not_found' } };
+const ofNoUse = { status: 404, body: { code: 'not_found' } };
+const listed = async (user: TestUser, query = '') =>
+  ((await as(user, 'GET', `/rooms${query}`)).body as { id: string }[]).map(({ id }) => id);
+const invite = async (user: TestUser, body: unknown = {}) => {
+  const answer = await as(user, 'POST', `/rooms/${room}/invites`, body);
+  expect(answer.status).toBe(201);
+  return answer.body as { id: string; code: string };
+};
+const use = (user: TestUser, code: string) => as(user, 'POST', `/invites/${code}/join`);
+
+describe('a private room', () => {
+  it('is to others as if it did not exist, by every route', async () => {
+    expect((await as(ann, 'GET', `/rooms/${room}`)).body).toMatchObject({ id: room, private: true });
+    for (const [method, path, body] of [
+      ['GET', ''],
+      ['PATCH', '', { description: 'mine' }],
+      ['DELETE', ''],
+      ['POST', '/join'],
+      ['POST', '/leave'],
+      ['GET', '/members'],
+      ['POST', '/members', { user_id: bob.id }],
+      ['PUT', `/members/${ann.id}`, { role: 'member' }],
+      ['DELETE', `/members/${ann.id}`],
+      ['PUT', `/bans/${ann.id}`],
+      ['POST', '/owner', { user_id: bob.id }],
+      ['GET', '/invites'],
+      ['POST', '/invites', {}],
+      ['GET', '/messages'],
+      ['POST', '/messages', { content: 'hello' }],
+    ] as const) {
+      expect([method, path, await as(bob, method, `/rooms/${room}${path}`, body)]).toMatchObject([method, path, noRoom]);
+    }
+    for (const query of ['', '?q=secret', '?member=me']) expect(await listed(bob, query)).not.toContain(room);
+    expect((await as(bob, 'GET', `/rooms?before=${room}`)).status).toBe(400);
+  });
+
+  it('is in the lists of its members, among the open ones in the order of age', async () => {
+    const open = await createRoom(node.url, bob.token, `open ${room}`);
+    expect(await listed(ann, '?limit=2')).toEqual([open, room]);
+    expect(await listed(ann, `?limit=1&before=${open}`)).toEqual([room]);
+    expect(await listed(ann, '?member=me&limit=1')).toEqual([room]);
+  });
+
+  it('is joined by who was added by a member', async () => {
+    expect(await as(ann, 'POST', `/rooms/${room}/members`, { user_id: room })).toMatchObject(ofNoUse);
+    for (let n = 0; n < 2; n++) expect(await as(ann, 'POST', `/rooms/${room}/members`, { user_id: bob.id })).toMatchObject(done);
+    expect(await as(bob, 'POST', `/rooms/${room}/join`)).toMatchObject(done);
+    expect(await as(bob, 'POST', `/rooms/${room}/members`, { user_id: carol.id })).toMatchObject(done);
+    expect(await listed(carol)).toContain(room);
+    const { rows } = await db.sql.query('SELECT seq::int, kind, actor_id, user_id FROM room_events WHERE room_id = $1 ORDER BY seq', [
+      room,
+    ]);
+    expect(rows).toEqual([
+      { seq: 1, kind: 'joined', actor_id: ann.id, user_id: bob.id },
+      { seq: 2, kind: 'joined', actor_id: bob.id, user_id: carol.id },
+    ]);
+    expect(await as(bob, 'POST', `/rooms/${room}/leave`)).toMatchObject(done);
+    expect(await as(bob, 'GET', `/rooms/${room}`)).toMatchObject(noRoom);
+    expect(await as(bob, 'POST', `/rooms/${room}/join`)).toMatchObject(noRoom);
+  });
+
+  it('keeps out who is banned, whoever invites', async () => {
+    await as(ann, 'PUT', `/rooms/${room}/bans/${bob.id}`);
+    const { code } = await invite(ann, { max_uses: 1 });
+    const forbidden = { status: 403, body: { code: 'forbidden' } };
+    expect(await as(ann, 'POST', `/rooms/${room}/members`, { user_id: bob.id })).toMatchObject(forbidden);
+    expect(await use(bob, code)).toMatchObject(forbidden);
+    expect(await as(bob, 'POST', `/rooms/${room}/join`)).toMatchObject(noRoom);
+    expect(await use(carol, code)).toMatchObject(done); // the refused one used nothing up
+  });
+});
+
+describe('an invitation', () => {
+  it('lets in as many as it was made for, however many come at once, and a member without a use', async () => {
+    const { code } = await invite(ann, { max_uses: 1 });
+    expect(await use(ann, code)).toMatchObject({ status: 200, body: { success: true, room_id: room } });
+    const answers = await Promise.all([use(bob, code), use(carol, code)]);
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 404]);
+    expect(await as(ann, 'GET', `/rooms/${room}/invites`)).toMatchObject({ body: [] });
+  });
+
+  it('is of no use after its time, when it was deleted, or to the room when that was deleted', async () => {
+    const [late, gone, homeless] = [await invite(ann, { expires_in_s: 60 }), await invite(ann), await invite(ann)];
+    await db.sql.query("UPDATE room_invites SET expires_at = now() - interval '1 s' WHERE id = $1", [late.id]);
+    expect(await use(bob, late.code)).toMatchObject(ofNoUse);
+    expect(await as(ann, 'DELETE', `/rooms/${room}/invites/${gone.id}`)).toMatchObject(done);
+    expect(await use(bob, gone.code)).toMatchObject(ofNoUse);
+    await as(ann, 'DELETE', `/rooms/${room}`);
+    expect(await use(bob, homeless.code)).toMatchObject(ofNoUse);
+  });
+
+  it('is not found in the database', async () => {
+    const { code } = await invite(ann);
+    const { rows } = await db.sql.query<{ row: string }>('SELECT i::text AS row FROM room_invites AS i');
+    const secret = decodeInvite(code)?.secret.toString('hex') ?? '';
+    expect(secret).toHaveLength(32);
+    for (const { row } of rows) expect(row).not.toContain(secret);
+  });
+
+  it('is seen and deleted by who made it, and by the owner', async () => {
+    const { code } = await invite(ann);
+    for (const user of [bob, carol]) await use(user, code);
+    const [ofBob, ofCarol] = [await invite(bob), await invite(carol)];
+    const ids = async (user: TestUser) => ((await as(user, 'GET', `/rooms/${room}/invites`)).body as { id: string }[]).map(({ id }) => id);
+    expect(await ids(bob)).toEqual([ofBob.id]);
+    await as(bob, 'DELETE', `/rooms/${room}/invites/${ofCarol.id}`);
+    expect(await ids(ann)).toHaveLength(3);
+    await as(ann, 'DELETE', `/rooms/${room}/invites/${ofCarol.id}`);
+    expect(await ids(carol)).toEqual([]);
+  });
+
+  it('is refused where the code or its limits are none', async () => {
+    for (const code of ['x', encodeInvite(newSecret(room)), 'A'.repeat(43), '%00']) {
+      expect((await use(bob, code)).status).toBe(code === '%00' ? 400 : 404);
+    }
+    for (const [body, field] of [
+      [{ expires_in_s: 59 }, 'expires_in_s'],
+      [{ expires_in_s: 1.5 }, 'expires_in_s'],
+      [{ max_uses: 0 }, 'max_uses'],
+      [{ uses: 1 }, 'uses'],
+    ] as const) {
+      const { status, body: answer } = await as(ann, 'POST', `/rooms/${room}/invites`, body);
+      expect([status, answer]).toMatchObject([400, { errors: [{ field }] }]);
+    }
+  });
+
+  it('a room has at most a hundred', async () => {
+    await Promise.all(Array.from({ length: 100 }, () => invite(ann)));
+    expect(await as(ann, 'POST', `/rooms/${room}/invites`, {})).toMatchObject({ status: 409, body: { code: 'conflict' } });
+  });
+});
