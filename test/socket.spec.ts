@@ -39,6 +39,23 @@ describe('the socket', () => {
       await Promise.all([byAddress.close(), byFrame.close()]);
     });
 
+    it('into the room that its address names, with the replies of join_room, before any other command', async () => {
+      const byToken = await TestClient.connect(one.url, ann.token, undefined, `/ws/${room.toUpperCase()}`);
+      const seq = await byToken.send(room, 'at once');
+      expect(byToken.frames.slice(0, 2)).toMatchObject([{ event: 'hello' }, { event: 'joined_room', data: { room_id: room } }]);
+      expect(byToken.frames[1]?.id).toBeUndefined();
+      await byToken.reaches(room, seq);
+      const byFrame = await TestClient.connect(two.url, undefined, undefined, `/ws/${room}`);
+      const answers = [byFrame.command('auth', { token: ann.token }), byFrame.command('ping', {})];
+      expect((await Promise.all(answers)).map(({ event }) => event)).toEqual(['hello', 'pong']);
+      expect(byFrame.frames.map(({ event }) => event).slice(0, 3)).toEqual(['hello', 'joined_room', 'pong']);
+      const stranger = await TestClient.connect(one.url, ann.token, undefined, `/ws/${ann.id}`);
+      expect((await stranger.frame('error')).data).toMatchObject({ code: 'not_a_member' });
+      expect((await stranger.command('ping', {})).event).toBe('pong');
+      await expect(TestClient.connect(one.url, ann.token, undefined, '/ws/lobby')).rejects.toThrow('refused with 404');
+      await Promise.all([byToken, byFrame, stranger].map((client) => client.close()));
+    });
+
     it('nobody with a bad token: the handshake is refused with 401', async () => {
       for (const token of ['nonsense', '', tokenFor(ann, -10), `${ann.token}x`])
         await expect(TestClient.connect(one.url, token)).rejects.toThrow('refused with 401');

@@ -59,6 +59,8 @@ export class Connection implements Subscriber {
     readonly id: string,
     private readonly socket: WebSocket,
     private readonly parts: ConnectionParts,
+    /** A room to join as soon as the connection is authenticated, before any other command. */
+    private readonly firstRoomId?: string,
   ) {
     this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => void this.catchUp());
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
@@ -115,6 +117,9 @@ export class Connection implements Subscriber {
       },
       id,
     );
+    if (this.firstRoomId === undefined) return;
+    this.queue.unshift(JSON.stringify({ event: 'join_room', data: { room_id: this.firstRoomId } }));
+    if (!this.accepting) void this.acceptQueued();
   }
 
   /** Closes what has outlived its token, its chance to authenticate, or its time to take what waits for it. Called about once a second. */

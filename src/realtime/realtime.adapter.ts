@@ -10,10 +10,16 @@ import { accessTokenCookie } from '../auth/auth-cookies.js';
 import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 
+/** A socket at /ws/ and a room's id joins that room as soon as it is authenticated. */
+const withRoom = /^\/ws\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
+
 const identities = new WeakMap<IncomingMessage, Identity>();
 
 /** Who opened a socket, where the handshake said so. */
 export const identityOf = (request: IncomingMessage): Identity | undefined => identities.get(request);
+
+/** The room that a socket is to join at once, where its address says so. */
+export const roomOf = (request: IncomingMessage): string | undefined => withRoom.exec(urlOf(request)?.pathname ?? '')?.[1]?.toLowerCase();
 
 /**
  * Nest's adapter for ws, with our own way in: the credentials are judged at the HTTP upgrade, so that a bad token costs a 401 and no socket, and the
@@ -49,9 +55,9 @@ export class RealtimeAdapter extends WsAdapter {
   private upgrade(port: number, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Until ws has it, the socket is nobody's: its failure must not be the process's.
     socket.on('error', () => socket.destroy());
-    const url = URL.canParse(request.url ?? '', 'ws://node') ? new URL(request.url ?? '', 'ws://node') : undefined;
+    const url = urlOf(request);
     const server = (this.wsServersRegistry.get(port) as (WebSocketServer & { path: string })[] | undefined)?.find(
-      ({ path }) => path === url?.pathname,
+      ({ path }) => path === url?.pathname || (path === '/ws' && roomOf(request) !== undefined),
     );
     if (url === undefined || server === undefined) return refuse(socket, 404);
     if (this.isDraining()) return refuse(socket, 503);
@@ -82,6 +88,8 @@ export class RealtimeAdapter extends WsAdapter {
     return inAddress;
   }
 }
+
+const urlOf = ({ url = '' }: IncomingMessage): URL | undefined => (URL.canParse(url, 'ws://node') ? new URL(url, 'ws://node') : undefined);
 
 function bearer({ headers }: IncomingMessage): string | undefined {
   const [scheme, token] = headers.authorization?.split(' ') ?? [];

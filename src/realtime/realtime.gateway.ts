@@ -14,7 +14,7 @@ import { LOGGER, nodeName } from '../logger.js';
 import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
 import { Hub } from './hub.js';
-import { identityOf } from './realtime.adapter.js';
+import { identityOf, roomOf } from './realtime.adapter.js';
 import { SessionWatch } from './session-watch.js';
 
 const sweepIntervalMs = 1_000;
@@ -66,7 +66,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
   }
 
   handleConnection(socket: WebSocket, request: IncomingMessage): void {
-    const connection = new Connection(uuidv7(), socket, this.parts);
+    const connection = new Connection(uuidv7(), socket, this.parts, roomOf(request));
     this.connections.add(connection);
     socket.on('close', () => {
       this.connections.delete(connection);
