@@ -85,10 +85,12 @@ describe('sending by POST', () => {
     const room = await createRoom(node.url, ann.token, 'long letters');
     const contents = ['💥'.repeat(65_536), '\u5b57'.repeat(65_536), 'x'.repeat(65_536)];
     for (const content of contents) expect((await send(ann, room, { content })).status).toBe(201);
-    const raw = `{"content":"${'\\u0416'.repeat(65_536)}"}`;
-    expect((await call(node.url, `/rooms/${room}/messages`, { token: ann.token, raw })).status).toBe(201);
+    for (const escaped of ['\\u0416', '\\ud83d\\udca5']) {
+      const raw = `{"content":"${escaped.repeat(65_536)}"}`;
+      expect((await call(node.url, `/rooms/${room}/messages`, { token: ann.token, raw })).status).toBe(201);
+    }
     const { messages } = await page(ann, room);
-    expect(messages.map(({ content }) => content)).toEqual(['Ж'.repeat(65_536), ...contents.toReversed()]);
+    expect(messages.map(({ content }) => content)).toEqual(['💥'.repeat(65_536), 'Ж'.repeat(65_536), ...contents.toReversed()]);
     expect((await send(ann, room, { content: '💥'.repeat(65_537) })).body).toMatchObject({ status: 413, code: 'message_too_long' });
     expect((await send(ann, room, { content: 'x'.repeat(600_000) })).body).toMatchObject({ status: 413, code: 'message_too_long' });
   });

@@ -3,7 +3,7 @@ export const limits = {
   contentMaxCharacters: 65_536,
   /** A message of 65,536 characters fits in any script, also with every character escaped (12 bytes for one above U+FFFF). */
   frameMaxBytes: 1_048_576,
-  /** Of a REST request. */
+  /** Of a REST request, escapes in its JSON not counted; as it is sent, no more than a frame. */
   bodyMaxBytes: 524_288,
   authDeadlineMs: 5_000,
   historyPageMax: 100,

@@ -3,7 +3,7 @@
  * metrics go through it too.
  */
 import fastifyCookie from '@fastify/cookie';
-import { BadRequestException, UnsupportedMediaTypeException } from '@nestjs/common';
+import { BadRequestException, PayloadTooLargeException, UnsupportedMediaTypeException } from '@nestjs/common';
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyBodyParser, FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -16,7 +16,7 @@ import { RestValidationPipe } from './validation.js';
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
 export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
   ({
-    bodyLimit: limits.bodyMaxBytes,
+    bodyLimit: limits.frameMaxBytes,
     genReqId: () => uuidv7(),
     requestIdHeader: false,
     trustProxy: TRUSTED_PROXIES === '' ? false : TRUSTED_PROXIES,
@@ -54,7 +54,12 @@ function acceptJsonOnly(fastify: FastifyInstance): void {
     } catch {
       return done(new BadRequestException()); // replaced by U+FFFD, it would be stored as what nobody wrote
     }
-    return parseJson(request, text, done);
+    return parseJson(request, text, (error, value) => {
+      if (error !== null || body.length <= limits.bodyMaxBytes) return done(error, value);
+      // Escapes don't count, so that a message that is allowed fits however its client writes it.
+      const isTooLarge = Buffer.byteLength(JSON.stringify(value)) > limits.bodyMaxBytes;
+      return isTooLarge ? done(new PayloadTooLargeException()) : done(null, value);
+    });
   };
   const other: FastifyBodyParser<Buffer> = (_request, body, done) =>
     body.length === 0 ? done(null, undefined) : done(new UnsupportedMediaTypeException());
