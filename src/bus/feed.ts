@@ -157,7 +157,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.key = await readBusKey(this.db);
     this.epoch = (await readServerState(this.db)).epoch;
     this.sweptAt = Date.now();
-    this.listener.start();
+    await this.listener.start(); // so that a node that says it listens for clients is ready for them
     this.timer = setInterval(() => void this.sweep(), sweepIntervalMs);
   }
 

@@ -48,8 +48,9 @@ export class Listener {
     return this.listening && Date.now() - this.lastBeatAt < heartbeatDeadlineMs;
   }
 
-  start(): void {
-    void this.connect();
+  /** Resolves when it listens, or when the first attempt failed. */
+  start(): Promise<void> {
+    return this.connect();
   }
 
   /** A heartbeat came in from the bus, of this node or of another. */
