@@ -1,4 +1,7 @@
+import { ChatService } from '../src/chat/chat.service.js';
+import { Hub } from '../src/realtime/hub.js';
 import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
 import { call } from './support/rest.js';
@@ -76,5 +79,45 @@ describe('changes of a room, as its sockets on two nodes see them', () => {
       expect(client.violations).toEqual([]);
       expect((await roomLog(db.sql, room)).lastSeq).toBe(seq);
     }
+  });
+
+  it('a membership that ends between its reading and the reply to join_room does not begin a stream', async () => {
+    const chat = two.app.get(ChatService);
+    const [reader, late] = [await TestClient.connect(two.url, ann.token), await TestClient.connect(two.url, bob.token)];
+    await reader.join(room);
+    const read = chat.membership.bind(chat);
+    chat.membership = async (...which) => {
+      const membership = await read(...which);
+      await rest('DELETE', `/members/${bob.id}`);
+      await reader.reaches(room, await a.send(room, 'after the kick'));
+      return membership;
+    };
+    try {
+      expect((await late.join(room)).data).toMatchObject({ code: 'not_a_member' });
+    } finally {
+      chat.membership = read;
+    }
+    await reader.reaches(room, await a.send(room, 'long after the kick'));
+    await late.command('ping', {});
+    expect(late.messages).toEqual([]);
+    await Promise.all([reader.close(), late.close()]);
+  });
+
+  it('a stream of an earlier membership is not taken for one of the next', async () => {
+    const hub = two.app.get(Hub);
+    const deliver = hub.deliver.bind(hub);
+    const held: Parameters<Hub['deliver']>[] = [];
+    hub.deliver = (...entries) => void held.push(entries); // the node's sockets are behind
+    try {
+      await db.sql.query("SELECT leave_room($1, $2, $2, 'left')", [room, bob.id]);
+      await db.sql.query('SELECT join_room($1, $2, $3)', [room, bob.id, bob.name]);
+      await eventually(() => held.length === 2, 'both events');
+      expect((await b.join(room)).event).toBe('joined_room');
+    } finally {
+      hub.deliver = deliver;
+    }
+    for (const entries of held) hub.deliver(...entries);
+    const seq = await a.send(room, 'to a member again');
+    await b.reaches(room, seq);
   });
 });

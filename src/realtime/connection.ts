@@ -289,10 +289,12 @@ export class Connection implements Subscriber {
     try {
       const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
       if (this.closing) return hub.unsubscribe(subscription, this);
+      // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
+      if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
       feed.open(subscription.room, membership.lastSeq);
       const seen = data.last_seen_seq ?? undefined;
-      if (running !== undefined && !running.isOver && seen === undefined) {
-        // The stream is there already, and goes on where it is.
+      if (running !== undefined && !running.isOver && running.lastSeq >= membership.joinedSeq && seen === undefined) {
+        // The stream of this membership is there already, and goes on where it is.
         hub.unsubscribe(subscription, this);
         return this.replyJoined(roomId, running.lastSeq, id);
       }
@@ -320,7 +322,7 @@ export class Connection implements Subscriber {
     const reason =
       epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
     if (seen === undefined || reason !== undefined) {
-      subscription.begin(head);
+      subscription.begin(lastSeq);
       if (reason !== undefined) subscription.resync(reason, id);
       return;
     }

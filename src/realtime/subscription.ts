@@ -58,7 +58,12 @@ export class Subscription {
     return this.state === 'ended';
   }
 
-  /** The user is a member as of seq `head`. With `from`, what is after it comes as history, then the stream is live; else it is live from here on. */
+  /** True when an end of the user's membership was seen above seq `head`: who was read to be a member then is none any more. */
+  endedAfter(head: number): boolean {
+    return this.ends.some((seq) => seq > head);
+  }
+
+  /** The user is a member as of seq `head`, which may be less than what the room has by now. With `from`, what is after it comes as history, then the stream is live; else it is live from here on. */
   begin(head: number, from?: number, id?: CommandId): void {
     this.memberAt = head;
     this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
