@@ -1,0 +1,18 @@
+-- Up Migration
+
+-- Rooms are searched by any part of their name. The extension comes with PostgreSQL and may be made by the owner of the database; where it is
+-- not installed or not allowed, a search walks the rooms from the newest on, and finds the same.
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE INDEX rooms_name_search_idx ON rooms USING gin (name gin_trgm_ops) WHERE NOT private AND deleted_at IS NULL;
+  END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE WARNING 'pg_trgm could not be made: rooms are searched without an index';
+END $$;
+
+-- Down Migration
+
+DROP INDEX IF EXISTS rooms_name_search_idx;
+DROP EXTENSION IF EXISTS pg_trgm;

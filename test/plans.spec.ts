@@ -1,0 +1,144 @@
+import pg from 'pg';
+import { v7 as uuidv7 } from 'uuid';
+import { readHeads, readLog } from '../src/bus/bus.store.js';
+import { readHistory } from '../src/chat/history.store.js';
+import { connectionConfig, type Queryable } from '../src/database/database.js';
+import { listMembers } from '../src/rooms/member.store.js';
+import { findMembership, findVisibleRoom, listOwnRooms, listRooms } from '../src/rooms/room.store.js';
+import { createPerson, createRoom, type Person } from './support/people.js';
+import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+
+const rooms = 100_000;
+const messagesInHuge = 500_000;
+const messagesElsewhere = 500_000;
+
+const scanOf = (table: string): RegExp => new RegExp(`"Node Type":"Seq Scan"[^{}]*"Relation Name":"${table}"`);
+
+const big = ['rooms', 'room_members', 'messages', 'room_events'];
+
+describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages, half of them in one room`, () => {
+  let db: TestDatabase;
+  let client: pg.Client;
+  let ann: Person;
+  let huge: string;
+
+  beforeAll(async () => {
+    db = await createTestDatabase();
+    client = new pg.Client(connectionConfig(db.url, 'plans'));
+    await client.connect();
+    ann = await createPerson(db.sql);
+    huge = await createRoom(db.sql, [ann]);
+    await fill();
+  }, 110_000);
+  afterAll(async () => {
+    await client.end();
+    await db.drop();
+  });
+
+  /** As the functions would have written it, without a notification a statement. */
+  async function fill(): Promise<void> {
+    const { sql } = db;
+    for (const table of ['messages', 'room_events']) await sql.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
+    // Ids of which every bucket has its share. A hundred rooms are ann's, ten of these private; every room has two members.
+    await sql.query(
+      `CREATE TABLE many AS SELECT gen_random_uuid() AS id, n FROM generate_series(1, ${rooms}) AS n;
+       INSERT INTO rooms (bucket, id, name, created_by, created_at, last_seq, private)
+         SELECT room_bucket(id), id, 'room ' || md5(n::text), id, now() - n * interval '1 minute', 6, n % 10000 = 1 FROM many;`,
+    );
+    await sql.query(
+      `INSERT INTO room_members (bucket, room_id, user_id, username, role, joined_seq)
+         SELECT room_bucket(id), id, CASE WHEN n % 1000 = 1 THEN $1 ELSE gen_random_uuid() END, 'user', 'owner', 0 FROM many
+         UNION ALL SELECT room_bucket(id), id, gen_random_uuid(), 'user', 'member', 1 FROM many
+         UNION ALL SELECT room_bucket($2), $2, gen_random_uuid(), 'user', 'member', 1 FROM generate_series(1, 10000)`,
+      [ann.id, huge],
+    );
+    await sql.query(
+      `INSERT INTO room_events (bucket, room_id, seq, kind, actor_id) SELECT room_bucket(id), id, 1, 'joined', id FROM many;
+       INSERT INTO messages (bucket, room_id, seq, id, user_id, username, content)
+         SELECT room_bucket(id), id, 1 + s, 1, id, 'user', 'hello' FROM many, generate_series(1, ${messagesElsewhere / rooms}) AS s`,
+    );
+    await sql.query(
+      `INSERT INTO messages (bucket, room_id, seq, id, user_id, username, content)
+         SELECT room_bucket($1), $1, s, 1, $2, 'ann', 'hello' FROM generate_series(1, ${messagesInHuge}) AS s`,
+      [huge, ann.id],
+    );
+    await sql.query('UPDATE rooms SET last_seq = $2 WHERE id = $1', [huge, messagesInHuge]);
+    for (const table of ['messages', 'room_events']) await sql.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
+    await sql.query('ANALYZE');
+  }
+
+  const member = { history: 'shared', joinedSeq: 0 } as const;
+  /** Every statement that is asked for while people talk, join and look around. */
+  const reads: [string, (on: Queryable) => Promise<unknown>][] = [
+    ['the newest history', (on) => readHistory(on, huge, member, 50, { before: Number.MAX_SAFE_INTEGER })],
+    ['history before a seq', (on) => readHistory(on, huge, member, 50, { before: 250_000 })],
+    ['history around a seq', (on) => readHistory(on, huge, member, 50, { around: 250_000 })],
+    ['history after a seq', (on) => readHistory(on, huge, member, 50, { after: 1 })],
+    ['the log for who resumes', (on) => readLog(on, huge, 250_000, messagesInHuge)],
+    ['the heads of rooms', (on) => readHeads(on, [huge, ...Array.from({ length: 99 }, () => uuidv7())])],
+    ['a membership', (on) => findMembership(on, huge, ann.id)],
+    ['a room', (on) => findVisibleRoom(on, huge, ann.id)],
+    ['the list of rooms', (on) => listRooms(on, ann.id, { limit: 50 })],
+    ['the list of rooms from the middle', (on) => listRooms(on, ann.id, { limit: 50, before: { id: huge, created_at: middle } })],
+    ['a search for rooms', (on) => listRooms(on, ann.id, { limit: 50, nameContains: 'c4ca4238a0b9' })],
+    ['a search that finds nothing', (on) => listRooms(on, ann.id, { limit: 50, nameContains: 'no such room' })],
+    ['one’s own rooms', (on) => listOwnRooms(on, ann.id, { limit: 50 })],
+    ['the members of a room', (on) => listMembers(on, huge, 1_000)],
+  ];
+  const middle = new Date(Date.now() - (rooms / 2) * 60_000).toISOString();
+
+  it.each(reads)('%s is read by an index', async (_, read) => {
+    const plans: string[] = [];
+    const explain: Queryable = {
+      query: async (query, values) => {
+        const { text, values: own = values } = typeof query === 'string' ? { text: query } : query;
+        plans.push(JSON.stringify((await client.query(`EXPLAIN (FORMAT JSON) ${text}`, own)).rows));
+        return { rows: [], rowCount: 0, command: '', oid: 0, fields: [] };
+      },
+    };
+    await read(explain);
+    expect(plans.length).toBeGreaterThan(0);
+    for (const plan of plans) {
+      for (const table of big) expect(plan).not.toMatch(scanOf(table));
+    }
+  });
+
+  it('a scan would be seen', async () => {
+    const { rows: plan } = await client.query("EXPLAIN (FORMAT JSON) SELECT id FROM rooms WHERE description = 'none'");
+    expect(JSON.stringify(plan)).toMatch(scanOf('rooms'));
+  });
+
+  it('a search is read by the index of names', async () => {
+    const { rows: plan } = await client.query(
+      "EXPLAIN SELECT id FROM rooms WHERE NOT private AND deleted_at IS NULL AND name ILIKE '%c4ca4238%'",
+    );
+    expect(JSON.stringify(plan)).toContain('rooms_name_search_idx');
+    expect((await listRooms(client, ann.id, { limit: 50, nameContains: 'C4CA4238A0B9' })).length).toBe(1);
+  });
+
+  it('nothing scans a table from end to end, also by the plans that are kept, and writes too', async () => {
+    const scans = async () => {
+      await client.query('SELECT pg_stat_force_next_flush()');
+      const { rows } = await client.query<{ relname: string; n: number }>(
+        'SELECT relname, seq_scan::int AS n FROM pg_stat_user_tables WHERE relname = ANY ($1) ORDER BY relname',
+        [big],
+      );
+      return rows;
+    };
+    const before = await scans();
+    for (let n = 0; n < 12; n++) {
+      for (const [, read] of reads) await read(client);
+      const user = uuidv7();
+      await client.query('SELECT join_room($1, $2, $3)', [huge, user, 'visitor']);
+      await client.query({
+        name: 'append',
+        text: 'SELECT status FROM append_messages($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[])',
+        values: [[huge], [1], [user], ['hello'], [uuidv7()]],
+      });
+      await client.query("SELECT leave_room($1, $2, $2, 'left')", [huge, user]);
+    }
+    expect(await scans()).toEqual(before);
+    await client.query("SELECT count(*) FROM rooms WHERE description = 'none'");
+    expect(await scans()).not.toEqual(before); // what was not seen would have been
+  }, 60_000);
+});
