@@ -227,7 +227,9 @@ export class ChatSession {
 
   private showEvent(event: RoomEvent): void {
     this.events.event(event);
-    if (event.kind === 'kicked' && event.user_id === this.account.user.id) this.end('You were removed from the room.');
+    const isRemoval = event.kind === 'kicked' || event.kind === 'banned';
+    if (isRemoval && event.user_id === this.account.user.id) this.end('You were removed from the room.');
+    if (event.kind === 'deleted') this.end('The room was deleted.');
   }
 
   private resync({ reason, last_seq, epoch }: Push['resync']): void {

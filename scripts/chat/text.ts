@@ -33,7 +33,15 @@ export function messageLines({ username, content, created_at }: ChatMessage): st
 
 export function eventLine({ kind, username, created_at }: RoomEvent): string {
   const who = plainText(username ?? 'somebody');
-  const what: Record<string, string> = { joined: 'joined', left: 'left', kicked: 'was removed' };
+  const what: Record<string, string> = {
+    joined: 'joined',
+    left: 'left',
+    kicked: 'was removed',
+    banned: 'was banned',
+    unbanned: 'may join again',
+    role_changed: 'has another role',
+    owner_changed: 'is the owner',
+  };
   return `${clock(created_at)} * ${what[kind] === undefined ? plainText(kind) : `${who} ${what[kind]}`}`;
 }
 

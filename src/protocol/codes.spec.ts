@@ -1,6 +1,6 @@
 import { closeCodes } from './close-codes.js';
 import { ClientError, errorCodes, type ErrorCode } from './errors.js';
-import { encodeError } from './pushes.js';
+import { encodeError, endsMembership, roomEventKinds, type RoomEventKind } from './pushes.js';
 
 describe.each(Object.entries(errorCodes))('the error code %s', (code, { status, temporary, meaning }) => {
   it('has a name in snake_case and a meaning that is a sentence', () => {
@@ -34,6 +34,16 @@ describe.each(Object.entries(closeCodes))('the close code %s', (_, { code, meani
     expect(standard || (code >= 4_400 && code < 4_600)).toBe(true);
     expect(/reconnect|connect again/i.test(meaning)).toBe(code !== 1009 && code < 4_500);
   });
+});
+
+it.each(Object.entries(roomEventKinds))('the room event %s has a name in snake_case and a meaning that is a sentence', (kind, meaning) => {
+  expect(kind).toMatch(/^[a-z]+(_[a-z]+)*$/);
+  expect(meaning).toMatch(/^(The|user_id) .+\.$/);
+});
+
+it('a membership ends by going, being sent away and being kept out', () => {
+  const kinds = Object.keys(roomEventKinds) as RoomEventKind[];
+  expect(kinds.filter(endsMembership)).toEqual(['left', 'kicked', 'banned']);
 });
 
 it('no two close codes are the same', () => {
