@@ -8,11 +8,16 @@ BEGIN
     CREATE EXTENSION IF NOT EXISTS pg_trgm;
     CREATE INDEX rooms_name_search_idx ON rooms USING gin (name gin_trgm_ops) WHERE NOT private AND deleted_at IS NULL;
   END IF;
-EXCEPTION WHEN insufficient_privilege THEN
+EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
   RAISE WARNING 'pg_trgm could not be made: rooms are searched without an index';
 END $$;
 
 -- Down Migration
 
 DROP INDEX IF EXISTS rooms_name_search_idx;
-DROP EXTENSION IF EXISTS pg_trgm;
+DO $$
+BEGIN
+  DROP EXTENSION IF EXISTS pg_trgm;
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+  NULL; -- it is somebody else's too
+END $$;
