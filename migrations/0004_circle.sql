@@ -235,6 +235,9 @@ BEGIN
   RETURN 'left';
 END $$;
 
+-- Whoever may run a trigger function may attach it to a table of their own, and would forge with it: nobody but the owner.
+REVOKE ALL ON FUNCTION messages_take_seq(), messages_notify(), room_events_notify() FROM PUBLIC;
+
 -- Down Migration
 
 DROP FUNCTION leave_room(uuid, uuid, uuid, text);

@@ -200,4 +200,33 @@ describe('whatever the bus does, a room is received complete, in order and once'
     expect(back.frames.some(({ event }) => event === 'history')).toBe(false);
     await Promise.all([client.close(), back.close()]);
   });
+
+  it('when the epoch changes, who is no member of the room that there is now hears nothing more of it, and a kick counts at its new seq', async () => {
+    const [bob, carol] = [await createPerson(db.sql), await createPerson(db.sql)];
+    await db.sql.query('SELECT join_room($1, $2, $3), join_room($1, $4, $5)', [room, bob.id, bob.name, carol.id, carol.name]);
+    for (let n = 3; n <= 20; n++) await insert(`message ${n}`);
+    const a = await TestClient.connect(node.url, ann.token);
+    const b = await TestClient.connect(node.url, bob.token);
+    const c = await TestClient.connect(node.url, carol.token);
+    await Promise.all([a, b, c].map((client) => client.join(room)));
+    // What a restore leaves: a log that ends earlier, without Bob's membership.
+    for (const table of ['messages', 'rooms']) await db.sql.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
+    await db.sql.query('DELETE FROM messages WHERE room_id = $1 AND seq > 10', [room]);
+    await db.sql.query('DELETE FROM room_members WHERE room_id = $1 AND user_id = $2', [room, bob.id]);
+    await db.sql.query('UPDATE rooms SET last_seq = 10 WHERE id = $1', [room]);
+    for (const table of ['messages', 'rooms']) await db.sql.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
+    await db.sql.query('UPDATE operator_epoch SET epoch = epoch + 1');
+    expect((await b.frame('error')).data).toMatchObject({ code: 'not_a_member' });
+    await Promise.all([a, c].map((client) => client.frame('resync', ({ last_seq }) => last_seq === 10)));
+    await insert('for Ann and Carol');
+    await Promise.all([a, c].map((client) => client.reaches(room, 11)));
+    await db.sql.query("SELECT leave_room($1, $2, $3, 'kicked')", [room, carol.id, ann.id]);
+    await insert('for Ann');
+    await a.reaches(room, 13);
+    await Promise.all([b, c].map((client) => client.command('ping', {})));
+    expect(c.lastSeq(room)).toBe(12);
+    expect(b.messages).toEqual([]);
+    for (const client of [a, b, c]) expect(client.violations).toEqual([]);
+    await Promise.all([a, b, c].map((client) => client.close()));
+  });
 });

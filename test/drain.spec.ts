@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startProcessNode } from './support/process-node.js';
@@ -61,4 +62,24 @@ describe('a node that is told to stop', () => {
     }
     expect(await stays.stop()).toBe(0);
   }, 60_000);
+
+  it('answers also what it can not store, and exits with 0, when somebody holds the lock of a room', async () => {
+    const node = await startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '500' });
+    const ann = await createPerson(db.sql);
+    const room = await createRoom(db.sql, [ann]);
+    const client = await TestClient.connect(node.url, ann.token);
+    await client.join(room);
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT 1 FROM rooms WHERE id = $1 FOR UPDATE', [room]);
+    const answer = client.command('send_message', { room_id: room, content: 'locked out', client_msg_id: randomUUID() });
+    await client.command('ping', {});
+    const at = Date.now();
+    expect(await node.stop()).toBe(0);
+    expect(Date.now() - at).toBeLessThan(10_000);
+    expect((await answer).data).toMatchObject({ code: 'unavailable' });
+    expect(client.closed?.code).toBe(1012);
+    await holder.query('ROLLBACK');
+    holder.release();
+  }, 30_000);
 });

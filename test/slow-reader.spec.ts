@@ -80,4 +80,20 @@ describe('a client that reads too slowly', () => {
     expect(back.rooms.get(room)?.size).toBe(lastSeq);
     await back.close();
   }, 60_000);
+
+  it('and asks all the same is not read any more: what it would be answered is bounded too', async () => {
+    const socket = await TestClient.connect(node.url, ann.token);
+    socket.socket.pause();
+    const ping = JSON.stringify({ event: 'ping', id: 'x'.repeat(250) });
+    let worst = 0;
+    for (let n = 0; n < 400; n++) {
+      for (let k = 0; k < 250; k++) socket.raw(ping);
+      await new Promise((turn) => setImmediate(turn));
+      worst = Math.max(worst, waitingBytes());
+    }
+    await eventually(() => socket.socket.bufferedAmount > 0, 'the client to have to wait');
+    expect(worst).toBeLessThan(budgetBytes + 1_500_000);
+    socket.socket.terminate();
+    await eventually(() => socket.closed, 'the close');
+  }, 60_000);
 });

@@ -1,3 +1,5 @@
+import type { Server } from 'node:http';
+import { connect } from 'node:net';
 import WebSocket from 'ws';
 import { RealtimeGateway } from '../src/realtime/realtime.gateway.js';
 import { TestClient } from './support/client.js';
@@ -68,6 +70,23 @@ describe('the socket', () => {
         elsewhere.on('error', () => undefined);
       });
       expect(status).toBe(404);
+    });
+
+    it('nobody for ever: a refused connection is closed, whether or not its peer closes its side', async () => {
+      const server: Server = one.app.getHttpServer();
+      const count = () => new Promise<number>((counted) => server.getConnections((_, connections) => counted(connections)));
+      await eventually(async () => (await count()) < 10);
+      const before = await count();
+      const peers = Array.from({ length: 20 }, () =>
+        connect({ port: Number(new URL(one.url).port), host: '127.0.0.1', allowHalfOpen: true }),
+      );
+      for (const peer of peers) {
+        peer.on('error', () => undefined);
+        peer.write('GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+      }
+      await Promise.all(peers.map((peer) => new Promise((answered) => peer.once('data', answered))));
+      await eventually(async () => (await count()) <= before, 'the node to be rid of them', 3_000);
+      for (const peer of peers) peer.destroy();
     });
 
     it('nobody who does not authenticate within 5 s: closed with 4408', async () => {

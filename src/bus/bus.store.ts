@@ -11,16 +11,24 @@ const pageMaxBytes = 1_048_576;
 export async function readLog(db: Queryable, roomId: string, after: number, upTo: number): Promise<LogEntry[]> {
   const { rows } = await db.query<{ seq: number; is_event: boolean; json: string }>({
     name: 'read_log',
+    // The sizes first, which stand in the rows' headers, so that no JSON is made of what is not on the page.
     text: `
-      SELECT seq, is_event, json FROM (
-        SELECT seq, is_event, json, sum(octet_length(json)) OVER (ORDER BY seq) - octet_length(json) AS bytes_before FROM (
-          (SELECT seq, false AS is_event, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
-           FROM messages WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
-          UNION ALL
-          (SELECT seq, true, room_event_json(room_id, seq, kind, actor_id, user_id, username, created_at, data)
-           FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
-        ) AS log ORDER BY seq LIMIT $5
-      ) AS page WHERE bytes_before < $6 ORDER BY seq`,
+      WITH size AS (
+        (SELECT seq, octet_length(content) + 300 AS bytes FROM messages
+         WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
+        UNION ALL
+        (SELECT seq, 300 FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
+      ), page AS MATERIALIZED (
+        SELECT max(seq) AS last FROM (
+          SELECT seq, sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before, row_number() OVER (ORDER BY seq) AS n FROM size
+        ) AS s WHERE bytes_before < $6 AND n <= $5
+      )
+      SELECT seq, false AS is_event, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
+      FROM messages WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= (SELECT last FROM page)
+      UNION ALL
+      SELECT seq, true, room_event_json(room_id, seq, kind, actor_id, user_id, username, created_at, data)
+      FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= (SELECT last FROM page)
+      ORDER BY seq`,
     values: [roomBucket(roomId), roomId, after, upTo, pageMaxEntries, pageMaxBytes],
   });
   return rows.map(({ seq, is_event, json }) => (is_event ? eventEntry(seq, json) : { seq, json }));

@@ -62,6 +62,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
 
   private readonly rooms = new Map<string, RoomLog>();
   private readonly repairing = new Set<RoomLog>();
+  /** Rooms of an epoch that is over, until they are begun anew. */
+  private readonly outdated = new Set<RoomLog>();
   private readonly reads = new Map<string, Promise<LogEntry[]>>();
   private readonly listener: Listener;
   private readonly reader: PayloadReader;
@@ -94,14 +96,14 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         },
         payload: (payload) => this.receive(payload),
       },
-      (beat) => sendHeartbeat(this.db, beat),
+      (beat) => sendHeartbeat(this.db.watch, beat),
     );
     this.reader = this.payloadReader();
   }
 
   /** Why this node can't pass messages on now; undefined when it can. */
   get problem(): string | undefined {
-    if (Date.now() - this.sweptAt > sweepStaleMs) return 'the database does not answer';
+    if (performance.now() - this.sweptAt > sweepStaleMs) return 'the database does not answer';
     return this.listener.healthy ? undefined : 'the bus (LISTEN) is not connected';
   }
 
@@ -126,6 +128,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 
   unfollow(roomId: string): void {
+    const room = this.rooms.get(roomId);
+    if (room !== undefined) this.outdated.delete(room);
     this.rooms.delete(roomId);
     this.signals?.unfollowed(roomId);
   }
@@ -144,7 +148,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   async read(room: RoomLog, after: number, upTo: number): Promise<readonly LogEntry[]> {
     const remembered = room.since(after);
     if (remembered !== undefined && room.lastSeq >= upTo) return remembered.slice(0, upTo - after);
-    const key = `${room.roomId}:${after}:${upTo}`;
+    const key = `${room.roomId}:${room.generation}:${after}:${upTo}`;
     let reading = this.reads.get(key);
     if (reading === undefined) {
       reading = readLog(this.db, room.roomId, after, upTo).finally(() => this.reads.delete(key));
@@ -156,7 +160,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   async onApplicationBootstrap(): Promise<void> {
     this.key = await readBusKey(this.db);
     this.epoch = (await readServerState(this.db)).epoch;
-    this.sweptAt = Date.now();
+    this.sweptAt = performance.now();
     await this.listener.start(); // so that a node that says it listens for clients is ready for them
     this.timer = setInterval(() => void this.sweep(), sweepIntervalMs);
   }
@@ -205,23 +209,25 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 
   private async compareHeads(): Promise<void> {
-    const { epoch, queueUsage } = await readServerState(this.db);
+    const { epoch, queueUsage } = await readServerState(this.db.watch);
     this.queueUsage = queueUsage;
     const open = [...this.rooms.values()].filter((room) => room.isOpen);
+    // In the turn in which the rooms are taken down: who opens one from now on is told the new epoch.
+    if (epoch !== this.epoch) for (const room of open) this.outdated.add(room);
+    this.epoch = epoch;
     const heads =
       open.length === 0
         ? new Map<string, number>()
         : await readHeads(
-            this.db,
+            this.db.watch,
             open.map(({ roomId }) => roomId),
           );
-    this.sweptAt = Date.now();
-    const epochChanged = epoch !== this.epoch;
-    this.epoch = epoch;
+    this.sweptAt = performance.now();
     for (const room of open) {
+      const isOutdated = this.outdated.delete(room);
       if (this.rooms.get(room.roomId) !== room) continue;
       const head = heads.get(room.roomId) ?? 0;
-      if (epochChanged) {
+      if (isOutdated) {
         room.reset(head);
         this.follower?.resync(room.roomId, 'epoch_changed');
         continue;

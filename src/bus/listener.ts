@@ -45,7 +45,7 @@ export class Listener {
 
   /** True while LISTEN is in force and was proven by a heartbeat less than the deadline ago. */
   get healthy(): boolean {
-    return this.listening && Date.now() - this.lastBeatAt < heartbeatDeadlineMs;
+    return this.listening && performance.now() - this.lastBeatAt < heartbeatDeadlineMs;
   }
 
   /** Resolves when it listens, or when the first attempt failed. */
@@ -55,7 +55,7 @@ export class Listener {
 
   /** A heartbeat came in from the bus, of this node or of another. */
   heard(beat: string): void {
-    if (beat.startsWith(`${this.name}:`)) this.lastBeatAt = Date.now();
+    if (beat.startsWith(`${this.name}:`)) this.lastBeatAt = performance.now();
   }
 
   /** Leaves no connection and no timer. */
@@ -91,7 +91,7 @@ export class Listener {
     if (subscriber !== this.subscriber) return;
     this.attempt = 0;
     this.listening = true;
-    this.lastBeatAt = Date.now();
+    this.lastBeatAt = performance.now();
     this.events.connected();
     this.timer = setTimeout(() => this.check(subscriber), heartbeatIntervalMs);
   }

@@ -80,6 +80,11 @@ export class ChatService implements BeforeApplicationShutdown {
     return this.writer.isBackedUp;
   }
 
+  /** The node goes away: a send that can't be stored within so many ms is answered with `unavailable`. */
+  giveUpAfter(withinMs: number): void {
+    this.writer.giveUpAfter(withinMs);
+  }
+
   /** Resolves when every send accepted so far has its answer. */
   drain(): Promise<void> {
     return this.writer.drain();

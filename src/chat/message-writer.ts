@@ -86,6 +86,11 @@ export class MessageWriter {
     return this.waiting > this.lanes.length * batchMaxMessages;
   }
 
+  /** From `withinMs` on nothing waits any more: what could not be stored by then is answered with `unavailable`. */
+  giveUpAfter(withinMs: number): void {
+    for (const lane of this.lanes) lane.lastDeadline = this.clock.now() + withinMs;
+  }
+
   /** Resolves when everything accepted so far is settled. */
   async drain(): Promise<void> {
     await Promise.all(this.lanes.map((lane) => lane.idle()));
@@ -93,6 +98,8 @@ export class MessageWriter {
 }
 
 class Lane {
+  /** No send waits for longer, whatever its own deadline. */
+  lastDeadline = Number.POSITIVE_INFINITY;
   private queue: Pending[] = [];
   private running: Promise<void> | undefined;
   /** Rooms that are left out of the lane's batches, each with its sends in order, until all of them are settled. */
@@ -151,8 +158,9 @@ class Lane {
   /** Settles every item of the batch but those that it returns, in order: the ones that could not be stored now because of somebody's lock. */
   private async store(batch: readonly Pending[], attempt = 0): Promise<readonly Pending[]> {
     const now = this.clock.now();
-    for (const pending of batch) if (now > pending.deadline) pending.fail(unavailable());
-    const live = batch.filter(({ deadline }) => now <= deadline);
+    const isLate = ({ deadline }: Pending) => now > Math.min(deadline, this.lastDeadline);
+    for (const pending of batch) if (isLate(pending)) pending.fail(unavailable());
+    const live = batch.filter((pending) => !isLate(pending));
     if (live.length === 0) return [];
     let outcomes: Outcome[];
     try {

@@ -1,5 +1,5 @@
 /**
- * Connections to PostgreSQL. Two pools: one for everything, and one that the message writer has to itself, so that no REST load can starve it:
+ * Connections to PostgreSQL. Three pools: one for everything, one for what the bus asks every second, and one that the message writer has to itself, so that no REST load can starve it:
  * a connection for each lane, and a second one once the lane has met rooms whose lock somebody else holds. Every wait here has an end: for a
  * connection, for a lock, for a statement, for an answer.
  */
@@ -40,6 +40,9 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
   };
 }
 
+/** One for the heartbeat, one for the heads of the rooms. */
+const watchConnections = 2;
+
 export interface Queryable {
   query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
 }
@@ -48,22 +51,23 @@ export interface Queryable {
 export class Database implements Queryable, OnApplicationShutdown {
   private readonly pool: pg.Pool;
   private readonly writers: pg.Pool;
+  private readonly watchers: pg.Pool;
+  /** For what the bus asks every second: its own connections, so that requests which wait for a lock don't make it look as if the database were away. */
+  readonly watch: Queryable;
 
   constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE });
     this.writers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'writer'), max: 2 * config.WRITER_LANES, idleTimeoutMillis: 0 });
+    this.watchers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'watch'), max: watchConnections });
+    this.watch = { query: (query, values) => queryOn(this.watchers, query, values) };
     // Without a listener the death of an idle connection would end the process.
-    for (const pool of [this.pool, this.writers])
+    for (const pool of [this.pool, this.writers, this.watchers])
       pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'));
   }
 
   /** @throws ClientError `unavailable` when the database can't be asked; pg.DatabaseError when it refused the statement. */
   async query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
-    try {
-      return await this.pool.query<Row>(query as string, values);
-    } catch (error) {
-      throw toClientError(error);
-    }
+    return queryOn<Row>(this.pool, query, values);
   }
 
   /** Runs `work` in a transaction: committed when it resolves, rolled back when it throws. Same errors as `query`. */
@@ -72,6 +76,9 @@ export class Database implements Queryable, OnApplicationShutdown {
     const client = await this.pool.connect().catch((error: unknown) => {
       throw toClientError(error);
     });
+    // The pool listens only while a client is idle: without this the end of its connection would be the end of the process.
+    const lost = (error: Error) => (broken = error);
+    client.on('error', lost);
     try {
       await client.query('BEGIN');
       const result = await work(client);
@@ -81,6 +88,7 @@ export class Database implements Queryable, OnApplicationShutdown {
       await client.query('ROLLBACK').catch((rollbackError: Error) => (broken = rollbackError));
       throw toClientError(error);
     } finally {
+      client.off('error', lost);
       client.release(broken);
     }
   }
@@ -91,6 +99,18 @@ export class Database implements Queryable, OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([this.pool.end(), this.writers.end()]);
+    await Promise.all([this.pool.end(), this.writers.end(), this.watchers.end()]);
+  }
+}
+
+async function queryOn<Row extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  query: pg.QueryConfig | string,
+  values?: unknown[],
+): Promise<pg.QueryResult<Row>> {
+  try {
+    return await pool.query<Row>(query as string, values);
+  } catch (error) {
+    throw toClientError(error);
   }
 }

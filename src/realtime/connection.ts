@@ -46,6 +46,7 @@ export class Connection implements Subscriber {
   private identity: Identity | undefined;
   private readonly subscriptions = new Map<string, Subscription>();
   private queue: string[] = [];
+  private queuedChars = 0;
   private accepting = false;
   private unanswered = 0;
   private badFrames = 0;
@@ -62,7 +63,7 @@ export class Connection implements Subscriber {
     /** A room to join as soon as the connection is authenticated, before any other command. */
     private readonly firstRoomId?: string,
   ) {
-    this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => void this.catchUp());
+    this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained());
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
     socket.on('pong', () => (this.missedPongs = 0));
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
@@ -118,7 +119,9 @@ export class Connection implements Subscriber {
       id,
     );
     if (this.firstRoomId === undefined) return;
-    this.queue.unshift(JSON.stringify({ event: 'join_room', data: { room_id: this.firstRoomId } }));
+    const join = JSON.stringify({ event: 'join_room', data: { room_id: this.firstRoomId } });
+    this.queue.unshift(join);
+    this.queuedChars += join.length;
     if (!this.accepting) void this.acceptQueued();
   }
 
@@ -164,6 +167,7 @@ export class Connection implements Subscriber {
   release(): void {
     this.closing = true;
     this.queue = [];
+    this.queuedChars = 0;
     for (const subscription of this.subscriptions.values()) this.ended(subscription);
   }
 
@@ -181,14 +185,29 @@ export class Connection implements Subscriber {
   private receive(data: Buffer, isBinary: boolean): void {
     if (this.closing) return;
     if (isBinary) return this.refuse(new RefusedFrame(new ClientError('invalid_frame', 'The frame is binary: send JSON as text.')));
-    this.queue.push(data.toString());
+    const text = data.toString();
+    this.queue.push(text);
+    this.queuedChars += text.length;
     this.holdOrRead();
     if (!this.accepting) void this.acceptQueued();
   }
 
+  /** The socket has taken all that waited for it. */
+  private drained(): void {
+    if (this.closing) return;
+    if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
+    else this.holdOrRead();
+    void this.catchUp();
+  }
+
   /** Backpressure: TCP makes the client wait where we stop to read. */
   private holdOrRead(): void {
-    const full = this.stopped || this.queue.length >= queueMax || this.unanswered >= limits.unansweredSendsMax;
+    const full =
+      this.stopped ||
+      this.queue.length >= queueMax ||
+      this.queuedChars >= limits.frameMaxBytes ||
+      this.unanswered >= limits.unansweredSendsMax ||
+      !this.outbox.hasRoom; // who does not take the answers may not ask
     if (full === this.socket.isPaused || this.socket.readyState !== this.socket.OPEN) return;
     if (full) this.socket.pause();
     else this.socket.resume();
@@ -196,8 +215,9 @@ export class Connection implements Subscriber {
 
   private async acceptQueued(): Promise<void> {
     this.accepting = true;
-    while (this.queue.length > 0 && this.unanswered < limits.unansweredSendsMax) {
+    while (this.queue.length > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
       const text = this.queue.shift() ?? '';
+      this.queuedChars -= text.length;
       let command: Command;
       try {
         command = parseCommand(text);
@@ -278,7 +298,8 @@ export class Connection implements Subscriber {
       });
   }
 
-  private async acceptJoin({ data, id }: Command & { event: 'join_room' }): Promise<void> {
+  private async acceptJoin(command: Command & { event: 'join_room' }): Promise<void> {
+    const { data, id } = command;
     const { hub, chat, feed, presence } = this.parts;
     const roomId = data.room_id;
     const running = this.subscriptions.get(roomId);
@@ -286,9 +307,12 @@ export class Connection implements Subscriber {
       throw new ClientError('conflict', `One socket may follow ${limits.roomsPerSocketMax} rooms.`);
     }
     const subscription = hub.subscribe(roomId, this);
+    const { epoch } = feed;
     try {
       const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
-      if (this.closing) return hub.unsubscribe(subscription, this);
+      if (this.closing || epoch !== feed.epoch) hub.unsubscribe(subscription, this);
+      if (this.closing) return;
+      if (epoch !== feed.epoch) return this.acceptJoin(command); // what was read may be of the log that is lost
       // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
       if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
       feed.open(subscription.room, membership.lastSeq);
@@ -350,6 +374,30 @@ export class Connection implements Subscriber {
     this.reply('left_room', { room_id: roomId }, id);
   }
 
+  unconfirmed(subscription: Subscription): void {
+    void this.confirm(subscription);
+  }
+
+  private async confirm(subscription: Subscription): Promise<void> {
+    const { roomId } = subscription.room;
+    const isOurs = () => this.subscriptions.get(roomId) === subscription;
+    try {
+      const { lastSeq } = await this.parts.chat.membership(roomId, this.userId);
+      if (!isOurs()) return;
+      if (subscription.endedAfter(lastSeq)) throw new ClientError('not_a_member');
+      subscription.confirm(lastSeq);
+      void this.catchUp();
+    } catch (error) {
+      if (!isOurs()) return;
+      if (error instanceof ClientError && error.temporary) {
+        setTimeout(() => void this.confirm(subscription), catchUpRetryMs * (0.5 + Math.random())).unref();
+        return;
+      }
+      this.ended(subscription);
+      this.replyError(error);
+    }
+  }
+
   /** Reads what the streams of this socket miss, a page at a time, while the socket takes it. */
   private async catchUp(): Promise<void> {
     if (this.catchingUp) return;
@@ -363,7 +411,7 @@ export class Connection implements Subscriber {
       }
       this.tellAfresh();
     } catch {
-      setTimeout(() => void this.catchUp(), catchUpRetryMs).unref(); // the database is away; the streams stand where they stood
+      setTimeout(() => void this.catchUp(), catchUpRetryMs * (0.5 + Math.random())).unref(); // the database is away; the streams stand where they stood
     } finally {
       this.catchingUp = false;
     }

@@ -20,6 +20,7 @@ function harness(sockets: number) {
       userId: 'user',
       outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
       ended: () => undefined,
+      unconfirmed: () => undefined,
     };
     const subscription = hub.subscribe(roomId, owner);
     subscription.begin(0);
@@ -88,6 +89,7 @@ describe('the fan-out of a room', () => {
         userId,
         outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
         ended: () => undefined,
+        unconfirmed: () => undefined,
       };
     };
     hub.subscribe(roomId, owner('asks to join'));

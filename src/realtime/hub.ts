@@ -78,8 +78,12 @@ export class Hub implements FeedFollower {
   resync(roomId: string, reason: ResyncReason): void {
     const room = this.rooms.get(roomId);
     if (room === undefined) return;
-    if (reason === 'epoch_changed') room.pending = [];
-    else this.flush(room);
+    if (reason === 'epoch_changed') {
+      room.pending = [];
+      for (const subscription of room.subscriptions) subscription.restart();
+      return;
+    }
+    this.flush(room);
     for (const subscription of room.subscriptions) subscription.resync(reason);
   }
 
@@ -111,7 +115,7 @@ export class Hub implements FeedFollower {
   private flushInWindow(room: HubRoom): void {
     if (room.flushDue) return;
     room.flushDue = true;
-    const waitMs = room.windowEndsAt - Date.now();
+    const waitMs = room.windowEndsAt - performance.now();
     // Not at once but at the end of this turn: notifications that arrived together leave together.
     if (waitMs <= 0) setImmediate(() => this.flush(room));
     else setTimeout(() => this.flush(room), waitMs);
@@ -122,7 +126,7 @@ export class Hub implements FeedFollower {
     if (room.pending.length === 0) return;
     const entries = room.pending;
     room.pending = [];
-    room.windowEndsAt = Date.now() + windowMs;
+    room.windowEndsAt = performance.now() + windowMs;
     const frames = liveFrames(entries);
     for (const subscription of room.subscriptions) subscription.offer(entries, frames);
   }

@@ -98,6 +98,8 @@ function bearer({ headers }: IncomingMessage): string | undefined {
 
 function refuse(socket: Duplex, status: number, code?: string): void {
   const body = JSON.stringify({ title: STATUS_CODES[status], status, ...(code !== undefined && { code }) });
+  // A peer that does not close its side would hold the socket for ever.
+  socket.once('finish', () => socket.destroy());
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );

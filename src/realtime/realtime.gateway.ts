@@ -20,6 +20,8 @@ import { SessionWatch } from './session-watch.js';
 const sweepIntervalMs = 1_000;
 /** After a connection was told to go, how long its accepted sends may take to be answered. */
 const answerDeadlineMs = 5_000;
+/** When a send that can't be stored is given up: before that, by more than a lock's time-out. */
+const sendDeadlineMs = 2_500;
 
 /** The sockets of this node: opens them, keeps their time limits, and sends them elsewhere when the node goes away. */
 @WebSocketGateway({ path: '/ws' })
@@ -96,6 +98,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
   }
 
   private async sendAllAway(): Promise<void> {
+    this.parts.chat.giveUpAfter(this.parts.config.DRAIN_MS + sendDeadlineMs);
     await Promise.all([...this.connections].map((connection) => this.sendAway(connection)));
     // Each closing handshake has a deadline of its own.
     while (this.connections.size > 0) await delay(10);

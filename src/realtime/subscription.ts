@@ -20,11 +20,13 @@ export interface Subscriber {
   readonly userId: string;
   /** The stream is over, because the membership is. */
   ended(subscription: Subscription): void;
+  /** The log is another one: whether the user is a member has to be read anew, and `confirm` to be called. */
+  unconfirmed(subscription: Subscription): void;
 }
 
 export class Subscription {
-  /** `pending` until the user was found to be a member; `behind` while what it misses is being read. */
-  private state: 'pending' | 'behind' | 'live' | 'ended' = 'pending';
+  /** `pending` until the user was found to be a member, `unconfirmed` when that has to be found anew; `behind` while what it misses is being read. */
+  private state: 'pending' | 'unconfirmed' | 'behind' | 'live' | 'ended' = 'pending';
   private cursor = 0;
   /** The room's head when the user was last known to be a member. */
   private memberAt = -1;
@@ -113,7 +115,8 @@ export class Subscription {
    */
   async catchUp(): Promise<void> {
     const { generation } = this.room;
-    const upTo = Math.min(this.room.knownSeq, this.endSeq);
+    // Not up to what is known to exist: an end of the membership is noted only when the feed has passed it on.
+    const upTo = Math.min(Math.max(this.room.lastSeq, this.memberAt), this.endSeq);
     const entries = this.cursor < upTo ? await this.feed.read(this.room, this.cursor, upTo) : [];
     if (this.state !== 'behind' || generation !== this.room.generation) return;
     // Other rooms of this socket may have filled it meanwhile: read again when it has drained.
@@ -147,9 +150,28 @@ export class Subscription {
     if (this.state === 'ended' || this.state === 'pending') return;
     this.cursor = this.room.lastSeq;
     this.history = undefined;
-    this.state = 'live';
+    if (this.state !== 'unconfirmed') this.state = 'live';
     const data = { room_id: this.room.roomId, reason, last_seq: this.cursor, epoch: this.feed.epoch };
     this.owner.outbox.put(textFrame(encode('resync', data, id)));
+  }
+
+  /** The log was begun anew: what was known of the membership is void too, and nothing is sent until it is confirmed. */
+  restart(): void {
+    if (this.state === 'ended' || this.state === 'pending') return;
+    this.state = 'unconfirmed';
+    this.memberAt = -1;
+    this.ends = [];
+    this.endSeq = Number.POSITIVE_INFINITY;
+    this.resync('epoch_changed');
+    this.owner.unconfirmed(this);
+  }
+
+  /** The user is a member of the new log too, as of seq `head`: the stream goes on after what was sent. */
+  confirm(head: number): void {
+    if (this.state !== 'unconfirmed') return;
+    this.memberAt = head;
+    this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
+    this.state = 'behind';
   }
 
   private putLive(entries: readonly LogEntry[]): void {
