@@ -54,7 +54,7 @@ export const settings = {
     2,
     200,
     10,
-    'Connections for everything but message writes, which have up to 2 for each lane, and LISTEN, which has 1.',
+    'Connections for everything but message writes, which have up to 2 for each lane, and the bus, which has 3.',
   ),
   DATA_DIR: Type.String({
     minLength: 1,
