@@ -38,13 +38,13 @@ describe('changes of a room, as its sockets on two nodes see them', () => {
   const event = async (client: TestClient, kind: string) => (await client.frame('room_event', (data) => data['kind'] === kind)).data;
 
   it('each is an event with a seq, live and in the history of who resumes, and none of them ends a stream', async () => {
-    await rest('PATCH', '', { name: `renamed ${room}`, description: '\u0001'.repeat(1_000), history: 'joined' });
+    await rest('PATCH', '', { name: `renamed ${room}`, description: '\u0001'.repeat(1_000), history: 'joined', private: true });
     await rest('PUT', `/members/${bob.id}`, { role: 'admin' });
     await rest('POST', '/owner', { user_id: bob.id });
     const last = await a.send(room, 'after all that');
     await Promise.all([a.reaches(room, last), b.reaches(room, last)]);
     expect(await event(b, 'renamed')).toMatchObject({ room_id: room, seq: 2, actor_id: ann.id, name: `renamed ${room}` });
-    expect(await event(b, 'updated')).toMatchObject({ seq: 3, description: '\u0001'.repeat(1_000), history: 'joined' });
+    expect(await event(b, 'updated')).toMatchObject({ seq: 3, description: '\u0001'.repeat(1_000), history: 'joined', private: true });
     expect(await event(b, 'role_changed')).toMatchObject({ seq: 4, user_id: bob.id, username: bob.name, role: 'admin' });
     expect(await event(b, 'owner_changed')).toMatchObject({ seq: 5, user_id: bob.id });
     expect(b.frames.filter(({ event: name }) => name === 'user_left' || name === 'user_joined')).toEqual([]);

@@ -31,7 +31,7 @@ export const roomEventKinds = {
   role_changed: 'user_id has the role in role.',
   owner_changed: 'user_id is the owner; who was the owner before is an admin.',
   renamed: 'The room has the name in name.',
-  updated: 'The room has the description and history that are given.',
+  updated: 'The room has the description, the history and the private that are given.',
   deleted: 'The room is no more: this is the last of its log.',
 } as const;
 
@@ -50,6 +50,7 @@ export interface RoomEvent {
   name?: string;
   description?: string;
   history?: 'shared' | 'joined';
+  private?: boolean;
 }
 
 /** After such an event its user is no member, and hears no more of the room. */

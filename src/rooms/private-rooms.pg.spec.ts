@@ -38,30 +38,61 @@ const invite = async (user: TestUser, body: unknown = {}) => {
 };
 const use = (user: TestUser, code: string) => as(user, 'POST', `/invites/${code}/join`);
 
+/** Each route of the room, as somebody asks who sees nothing of it. */
+async function isNothingTo(user: TestUser): Promise<void> {
+  for (const [method, path, body] of [
+    ['GET', ''],
+    ['PATCH', '', { description: 'mine' }],
+    ['DELETE', ''],
+    ['POST', '/join'],
+    ['POST', '/leave'],
+    ['GET', '/members'],
+    ['POST', '/members', { user_id: bob.id }],
+    ['PUT', `/members/${ann.id}`, { role: 'member' }],
+    ['DELETE', `/members/${ann.id}`],
+    ['PUT', `/bans/${ann.id}`],
+    ['POST', '/owner', { user_id: bob.id }],
+    ['GET', '/invites'],
+    ['POST', '/invites', {}],
+    ['GET', '/messages'],
+    ['POST', '/messages', { content: 'hello' }],
+  ] as const) {
+    expect([method, path, await as(user, method, `/rooms/${room}${path}`, body)]).toMatchObject([method, path, noRoom]);
+  }
+  for (const query of ['', '?q=secret', '?member=me']) expect(await listed(user, query)).not.toContain(room);
+  expect((await as(user, 'GET', `/rooms?before=${room}`)).status).toBe(400);
+}
+
 describe('a private room', () => {
   it('is to others as if it did not exist, by every route', async () => {
     expect((await as(ann, 'GET', `/rooms/${room}`)).body).toMatchObject({ id: room, private: true });
-    for (const [method, path, body] of [
-      ['GET', ''],
-      ['PATCH', '', { description: 'mine' }],
-      ['DELETE', ''],
-      ['POST', '/join'],
-      ['POST', '/leave'],
-      ['GET', '/members'],
-      ['POST', '/members', { user_id: bob.id }],
-      ['PUT', `/members/${ann.id}`, { role: 'member' }],
-      ['DELETE', `/members/${ann.id}`],
-      ['PUT', `/bans/${ann.id}`],
-      ['POST', '/owner', { user_id: bob.id }],
-      ['GET', '/invites'],
-      ['POST', '/invites', {}],
-      ['GET', '/messages'],
-      ['POST', '/messages', { content: 'hello' }],
-    ] as const) {
-      expect([method, path, await as(bob, method, `/rooms/${room}${path}`, body)]).toMatchObject([method, path, noRoom]);
+    await isNothingTo(bob);
+  });
+
+  it('is made of an open one and made open again by the owner and admins, each time by an event', async () => {
+    for (const user of [bob, carol]) await as(ann, 'POST', `/rooms/${room}/members`, { user_id: user.id }); // seqs 1 and 2
+    const make = (user: TestUser, isPrivate: unknown) => as(user, 'PATCH', `/rooms/${room}`, { private: isPrivate });
+    expect(await make(ann, false)).toMatchObject({ status: 200, body: { id: room, private: false, last_seq: 3 } });
+    for (const query of ['', '?q=secret', '?member=me']) expect(await listed(bob, query)).toContain(room);
+    await as(carol, 'POST', `/rooms/${room}/leave`); // seq 4
+    expect(await as(carol, 'GET', `/rooms/${room}`)).toMatchObject({ status: 200, body: { private: false } });
+
+    expect(await make(bob, true)).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+    expect(await make(carol, true)).toMatchObject(noRoom);
+    for (const value of ['true', 1, {}]) {
+      expect(await make(ann, value)).toMatchObject({ status: 400, body: { errors: [{ field: 'private' }] } });
     }
-    for (const query of ['', '?q=secret', '?member=me']) expect(await listed(bob, query)).not.toContain(room);
-    expect((await as(bob, 'GET', `/rooms?before=${room}`)).status).toBe(400);
+    await as(ann, 'PUT', `/rooms/${room}/members/${bob.id}`, { role: 'admin' }); // seq 5
+    for (let n = 0; n < 2; n++) expect(await make(bob, true)).toMatchObject({ status: 200, body: { private: true, last_seq: 6 } });
+    expect(await make(ann, null)).toMatchObject({ status: 200, body: { private: true, last_seq: 6 } });
+    await isNothingTo(carol);
+    for (const query of ['', '?q=secret', '?member=me']) expect(await listed(bob, query)).toContain(room);
+
+    const { rows } = await db.sql.query("SELECT seq::int, actor_id, data FROM room_events WHERE room_id = $1 AND kind = 'updated'", [room]);
+    expect(rows).toEqual([
+      { seq: 3, actor_id: ann.id, data: { private: false } },
+      { seq: 6, actor_id: bob.id, data: { private: true } },
+    ]);
   });
 
   it('is in the lists of its members, among the open ones in the order of age', async () => {

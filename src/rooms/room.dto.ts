@@ -44,6 +44,11 @@ export class RoomChangesBody {
   @IsOptional()
   @OneOf(['shared', 'joined'])
   readonly history?: History | null;
+
+  /** Members stay members either way; who was invited may still come in. */
+  @IsOptional()
+  @IsBoolean({ message: 'must be true or false' })
+  readonly private?: boolean | null;
 }
 
 export class RoomsQuery {

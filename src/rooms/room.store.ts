@@ -69,7 +69,7 @@ export async function findVisibleRoom(db: Queryable, roomId: string, userId: str
 }
 
 /** What may be changed of a room. */
-export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history'>>;
+export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history' | 'private'>>;
 
 /**
  * The events that tell it, and the lock of the room, are the caller's.
@@ -79,13 +79,14 @@ export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history'>
 export async function updateRoom(
   db: Queryable,
   roomId: string,
-  { name, description, history }: RoomChanges,
+  { name, description, history, private: isPrivate }: RoomChanges,
   before?: string,
 ): Promise<boolean> {
   const { rowCount } = await db.query(
-    `UPDATE rooms SET name = coalesce($3, name), description = coalesce($4, description), history = coalesce($5, history)
-      WHERE bucket = $1 AND id = $2 AND ($6::timestamptz IS NULL OR clock_timestamp() < $6)`,
-    [roomBucket(roomId), roomId, name, description, history, before],
+    `UPDATE rooms SET name = coalesce($3, name), description = coalesce($4, description), history = coalesce($5, history),
+        private = coalesce($6, private)
+      WHERE bucket = $1 AND id = $2 AND ($7::timestamptz IS NULL OR clock_timestamp() < $7)`,
+    [roomBucket(roomId), roomId, name, description, history, isPrivate, before],
   );
   return rowCount === 1;
 }

@@ -42,13 +42,14 @@ export class RoomsController {
   @Patch(':id')
   change(
     @Param() { id }: RoomParams,
-    @Body() { name, description, history }: RoomChangesBody,
+    @Body() { name, description, history, private: isPrivate }: RoomChangesBody,
     @CurrentIdentity() { userId }: Identity,
   ): Promise<Room> {
     return this.rooms.change(id, userId, {
       ...(typeof name === 'string' && { name }),
       ...(typeof description === 'string' && { description }),
       ...(typeof history === 'string' && { history }),
+      ...(typeof isPrivate === 'boolean' && { private: isPrivate }),
     });
   }
 

@@ -168,11 +168,12 @@ async function changeHeldRoom(
 }
 
 /** What of the wanted is not so already. */
-function changed(room: Room, { name, description, history }: RoomChanges): RoomChanges {
+function changed(room: Room, { name, description, history, private: isPrivate }: RoomChanges): RoomChanges {
   return {
     ...(name !== undefined && name !== room.name && { name }),
     ...(description !== undefined && description !== room.description && { description }),
     ...(history !== undefined && history !== room.history && { history }),
+    ...(isPrivate !== undefined && isPrivate !== room.private && { private: isPrivate }),
   };
 }
 
