@@ -8,49 +8,39 @@ import type { Logger } from 'pino';
 import type { WebSocket } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
 import type { Sessions } from '../auth/sessions.js';
-import type { Feed } from '../bus/feed.js';
-import type { ChatService } from '../chat/chat.service.js';
 import type { Config } from '../config.js';
 import { closeCodes, type CloseReason } from '../protocol/close-codes.js';
 import { parseCommand, RefusedFrame, type Command, type CommandId } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 import { encode, encodeError, type Push } from '../protocol/pushes.js';
-import type { PresenceService } from '../presence/presence.service.js';
 import { textFrame } from './frame.js';
-import type { Hub } from './hub.js';
 import { Outbox } from './outbox.js';
-import type { Subscriber, Subscription } from './subscription.js';
 import { rawSocketOf } from './raw-socket.js';
+import { RoomStreams, type StreamParts } from './room-streams.js';
 
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
-const catchUpRetryMs = 500;
 /** How long a closing handshake may take before the connection is cut. */
 const closeTimeoutMs = 1_000;
 
-export interface ConnectionParts {
+export interface ConnectionParts extends StreamParts {
   readonly config: Config;
   readonly nodeName: string;
   readonly tokens: AccessTokens;
   readonly sessions: Pick<Sessions, 'noteUse'>;
-  readonly chat: ChatService;
-  readonly feed: Feed;
-  readonly hub: Hub;
-  readonly presence: PresenceService;
   readonly log: Logger;
 }
 
-export class Connection implements Subscriber {
+export class Connection {
   readonly outbox: Outbox;
+  private readonly streams: RoomStreams;
   private identity: Identity | undefined;
-  private readonly subscriptions = new Map<string, Subscription>();
   private queue: string[] = [];
   private queuedChars = 0;
   private accepting = false;
   private unanswered = 0;
   private badFrames = 0;
-  private catchingUp = false;
   private closing = false;
   private stopped = false;
   private missedPongs = 0;
@@ -64,6 +54,7 @@ export class Connection implements Subscriber {
     private readonly firstRoomId?: string,
   ) {
     this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained());
+    this.streams = new RoomStreams(parts, this.outbox, (error, command) => this.replyError(error, command));
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
     socket.on('pong', () => (this.missedPongs = 0));
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
@@ -79,10 +70,6 @@ export class Connection implements Subscriber {
     return this.identity?.sessionId;
   }
 
-  private get username(): string {
-    return this.identity?.username ?? '';
-  }
-
   /** Sends that were accepted and are not answered yet. */
   get isIdle(): boolean {
     return this.unanswered === 0 && !this.accepting && this.queue.length === 0;
@@ -91,6 +78,7 @@ export class Connection implements Subscriber {
   authenticate(identity: Identity, id?: CommandId): void {
     const { parts } = this;
     this.identity = identity;
+    this.streams.user = identity;
     parts.sessions.noteUse(identity.sessionId);
     this.reply(
       'hello',
@@ -168,18 +156,7 @@ export class Connection implements Subscriber {
     this.closing = true;
     this.queue = [];
     this.queuedChars = 0;
-    for (const subscription of this.subscriptions.values()) this.ended(subscription);
-  }
-
-  ended(subscription: Subscription): void {
-    const { hub, presence } = this.parts;
-    const { roomId } = subscription.room;
-    const isMember = !subscription.isOver;
-    hub.unsubscribe(subscription, this);
-    if (this.subscriptions.get(roomId) !== subscription) return;
-    this.subscriptions.delete(roomId);
-    presence.stopTyping(roomId, this.userId, this);
-    presence.leave(roomId, this.userId, isMember);
+    this.streams.close();
   }
 
   private receive(data: Buffer, isBinary: boolean): void {
@@ -197,7 +174,7 @@ export class Connection implements Subscriber {
     if (this.closing) return;
     if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
     else this.holdOrRead();
-    void this.catchUp();
+    void this.streams.catchUp();
   }
 
   /** Backpressure: TCP makes the client wait where we stop to read. */
@@ -246,14 +223,14 @@ export class Connection implements Subscriber {
       case 'send_message':
         return this.acceptSend(command);
       case 'join_room':
-        return this.acceptJoin(command);
+        return this.streams.join(command.data, command.id);
       case 'leave_room':
-        return this.acceptLeave(command.data.room_id, command.id);
+        return this.streams.leave(command.data.room_id, command.id);
       case 'refresh_token':
         return this.acceptRefresh(command.data.token, this.identity, command.id);
       case 'typing_start':
       case 'typing_stop':
-        return this.acceptTyping(command.data.room_id, command.event === 'typing_start');
+        return this.streams.typing(command.data.room_id, command.event === 'typing_start');
       default:
         return command satisfies never;
     }
@@ -269,6 +246,7 @@ export class Connection implements Subscriber {
     const renewed = this.parts.tokens.verify(token);
     if (renewed.userId !== userId) throw new ClientError('forbidden', 'The token is of another user.');
     this.identity = renewed;
+    this.streams.user = renewed;
     this.parts.sessions.noteUse(renewed.sessionId);
     this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id);
   }
@@ -296,138 +274,6 @@ export class Connection implements Subscriber {
         if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
         else this.holdOrRead();
       });
-  }
-
-  private async acceptJoin(command: Command & { event: 'join_room' }): Promise<void> {
-    const { data, id } = command;
-    const { hub, chat, feed, presence } = this.parts;
-    const roomId = data.room_id;
-    const running = this.subscriptions.get(roomId);
-    if (running === undefined && this.subscriptions.size >= limits.roomsPerSocketMax) {
-      throw new ClientError('conflict', `One socket may follow ${limits.roomsPerSocketMax} rooms.`);
-    }
-    const subscription = hub.subscribe(roomId, this);
-    const { epoch } = feed;
-    try {
-      const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
-      if (this.closing || epoch !== feed.epoch) hub.unsubscribe(subscription, this);
-      if (this.closing) return;
-      if (epoch !== feed.epoch) return this.acceptJoin(command); // what was read may be of the log that is lost
-      // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
-      if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
-      feed.open(subscription.room, membership.lastSeq);
-      const seen = data.last_seen_seq ?? undefined;
-      if (running !== undefined && !running.isOver && running.lastSeq >= membership.joinedSeq && seen === undefined) {
-        // The stream of this membership is there already, and goes on where it is.
-        hub.unsubscribe(subscription, this);
-        return this.replyJoined(roomId, running.lastSeq, id);
-      }
-      if (running !== undefined) this.ended(running);
-      this.subscriptions.set(roomId, subscription);
-      presence.enter(roomId, this.userId, this.username);
-      this.startStream(subscription, membership, seen, data.epoch ?? undefined, id);
-    } catch (error) {
-      hub.unsubscribe(subscription, this);
-      throw error;
-    }
-  }
-
-  private startStream(
-    subscription: Subscription,
-    { lastSeq, history, joinedSeq }: Awaited<ReturnType<ChatService['membership']>>,
-    seen: number | undefined,
-    epoch: string | undefined,
-    id: CommandId | undefined,
-  ): void {
-    const { feed } = this.parts;
-    const head = Math.max(lastSeq, subscription.room.lastSeq);
-    this.replyJoined(subscription.room.roomId, head, id);
-    const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
-    const reason =
-      epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
-    if (seen === undefined || reason !== undefined) {
-      subscription.begin(lastSeq);
-      if (reason !== undefined) subscription.resync(reason, id);
-      return;
-    }
-    subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
-    if (hidden)
-      this.push('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
-    void this.catchUp();
-  }
-
-  private replyJoined(roomId: string, lastSeq: number, id?: CommandId): undefined {
-    const { feed, presence } = this.parts;
-    this.reply('joined_room', { room_id: roomId, last_seq: lastSeq, epoch: feed.epoch, ...presence.list(roomId) }, id);
-    for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(textFrame(text));
-  }
-
-  private acceptTyping(roomId: string, isTyping: boolean): undefined {
-    if (!this.subscriptions.has(roomId)) throw new ClientError('not_a_member', 'Follow the room on this connection first: send join_room.');
-    if (isTyping) this.parts.presence.startTyping(roomId, this.userId, this.username, this);
-    else this.parts.presence.stopTyping(roomId, this.userId, this);
-  }
-
-  private acceptLeave(roomId: string, id?: CommandId): undefined {
-    const subscription = this.subscriptions.get(roomId);
-    if (subscription !== undefined) this.ended(subscription);
-    this.reply('left_room', { room_id: roomId }, id);
-  }
-
-  unconfirmed(subscription: Subscription): void {
-    void this.confirm(subscription);
-  }
-
-  private async confirm(subscription: Subscription): Promise<void> {
-    const { roomId } = subscription.room;
-    const isOurs = () => this.subscriptions.get(roomId) === subscription;
-    try {
-      const { lastSeq } = await this.parts.chat.membership(roomId, this.userId);
-      if (!isOurs()) return;
-      if (subscription.endedAfter(lastSeq)) throw new ClientError('not_a_member');
-      subscription.confirm(lastSeq);
-      void this.catchUp();
-    } catch (error) {
-      if (!isOurs()) return;
-      if (error instanceof ClientError && error.temporary) {
-        setTimeout(() => void this.confirm(subscription), catchUpRetryMs * (0.5 + Math.random())).unref();
-        return;
-      }
-      this.ended(subscription);
-      this.replyError(error);
-    }
-  }
-
-  /** Reads what the streams of this socket miss, a page at a time, while the socket takes it. */
-  private async catchUp(): Promise<void> {
-    if (this.catchingUp) return;
-    this.catchingUp = true;
-    try {
-      for (let behind = this.behind(); behind.length > 0; behind = this.behind()) {
-        for (const subscription of behind) {
-          if (!this.outbox.hasRoom) return; // called again when it has drained
-          await subscription.catchUp();
-        }
-      }
-      this.tellAfresh();
-    } catch {
-      setTimeout(() => void this.catchUp(), catchUpRetryMs * (0.5 + Math.random())).unref(); // the database is away; the streams stand where they stood
-    } finally {
-      this.catchingUp = false;
-    }
-  }
-
-  /** What this socket could not take of presence and typing, it is told as it is now. */
-  private tellAfresh(): void {
-    for (const subscription of this.subscriptions.values()) {
-      if (!this.outbox.hasRoom) return; // called again when it has drained
-      if (!subscription.takeMissedSignals()) continue;
-      for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(textFrame(text));
-    }
-  }
-
-  private behind(): Subscription[] {
-    return [...this.subscriptions.values()].filter(({ isBehind }) => isBehind);
   }
 
   private reply<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): undefined {

@@ -1,0 +1,204 @@
+/**
+ * The rooms that one socket follows: how a stream begins, is kept going when the socket or the database falls behind, and ends.
+ *
+ * Promises: a stream begins only for a member, and not above the end of its membership; what a stream misses is read a page at a time, and only
+ * while the socket takes it. Where each stream stands is its Subscription's; what goes to all sockets of a room is the hub's.
+ */
+import type { Identity } from '../auth/access-tokens.js';
+import type { Feed } from '../bus/feed.js';
+import type { ChatService } from '../chat/chat.service.js';
+import type { PresenceService } from '../presence/presence.service.js';
+import type { Command, CommandId } from '../protocol/commands.js';
+import { ClientError } from '../protocol/errors.js';
+import { limits } from '../protocol/limits.js';
+import { encode, type Push } from '../protocol/pushes.js';
+import { textFrame } from './frame.js';
+import type { Hub } from './hub.js';
+import type { Outbox } from './outbox.js';
+import type { Subscriber, Subscription } from './subscription.js';
+
+const catchUpRetryMs = 500;
+
+export interface StreamParts {
+  readonly chat: ChatService;
+  readonly feed: Feed;
+  readonly hub: Hub;
+  readonly presence: PresenceService;
+}
+
+type Join = (Command & { event: 'join_room' })['data'];
+
+export class RoomStreams implements Subscriber {
+  /** Whose they are; to be set before a room is joined. */
+  user: Pick<Identity, 'userId' | 'username'> = { userId: '', username: '' };
+  private readonly subscriptions = new Map<string, Subscription>();
+  private catchingUp = false;
+  private closed = false;
+
+  /** @param replyError tells the client what went wrong; without an id it was no command */
+  constructor(
+    private readonly parts: StreamParts,
+    readonly outbox: Outbox,
+    private readonly replyError: (error: unknown, id?: CommandId) => void,
+  ) {}
+
+  get userId(): string {
+    return this.user.userId;
+  }
+
+  /** Gives back what it holds of the hub. */
+  close(): void {
+    this.closed = true;
+    for (const subscription of this.subscriptions.values()) this.ended(subscription);
+  }
+
+  ended(subscription: Subscription): void {
+    const { hub, presence } = this.parts;
+    const { roomId } = subscription.room;
+    const isMember = !subscription.isOver;
+    hub.unsubscribe(subscription, this);
+    if (this.subscriptions.get(roomId) !== subscription) return;
+    this.subscriptions.delete(roomId);
+    presence.stopTyping(roomId, this.userId, this);
+    presence.leave(roomId, this.userId, isMember);
+  }
+
+  unconfirmed(subscription: Subscription): void {
+    void this.confirm(subscription);
+  }
+
+  /**
+   * Begins the stream of a room, or leaves it where it is when it runs and nothing is to be resumed.
+   * @throws ClientError not_a_member (also where there is no such room), conflict, unavailable
+   */
+  async join(data: Join, id?: CommandId): Promise<void> {
+    const { hub, chat, feed, presence } = this.parts;
+    const roomId = data.room_id;
+    const running = this.subscriptions.get(roomId);
+    if (running === undefined && this.subscriptions.size >= limits.roomsPerSocketMax) {
+      throw new ClientError('conflict', `One socket may follow ${limits.roomsPerSocketMax} rooms.`);
+    }
+    const subscription = hub.subscribe(roomId, this);
+    const { epoch } = feed;
+    try {
+      const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
+      if (this.closed || epoch !== feed.epoch) hub.unsubscribe(subscription, this);
+      if (this.closed) return;
+      if (epoch !== feed.epoch) return this.join(data, id); // what was read may be of the log that is lost
+      // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
+      if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
+      feed.open(subscription.room, membership.lastSeq);
+      const seen = data.last_seen_seq ?? undefined;
+      if (running !== undefined && !running.isOver && running.lastSeq >= membership.joinedSeq && seen === undefined) {
+        // The stream of this membership is there already, and goes on where it is.
+        hub.unsubscribe(subscription, this);
+        return this.replyJoined(roomId, running.lastSeq, id);
+      }
+      if (running !== undefined) this.ended(running);
+      this.subscriptions.set(roomId, subscription);
+      presence.enter(roomId, this.userId, this.user.username);
+      this.startStream(subscription, membership, seen, data.epoch ?? undefined, id);
+    } catch (error) {
+      hub.unsubscribe(subscription, this);
+      throw error;
+    }
+  }
+
+  leave(roomId: string, id?: CommandId): undefined {
+    const subscription = this.subscriptions.get(roomId);
+    if (subscription !== undefined) this.ended(subscription);
+    this.reply('left_room', { room_id: roomId }, id);
+  }
+
+  typing(roomId: string, isTyping: boolean): undefined {
+    if (!this.subscriptions.has(roomId)) throw new ClientError('not_a_member', 'Follow the room on this connection first: send join_room.');
+    if (isTyping) this.parts.presence.startTyping(roomId, this.userId, this.user.username, this);
+    else this.parts.presence.stopTyping(roomId, this.userId, this);
+  }
+
+  /** Reads what the streams of this socket miss, a page at a time, while the socket takes it. */
+  async catchUp(): Promise<void> {
+    if (this.catchingUp) return;
+    this.catchingUp = true;
+    try {
+      for (let behind = this.behind(); behind.length > 0; behind = this.behind()) {
+        for (const subscription of behind) {
+          if (!this.outbox.hasRoom) return; // called again when it has drained
+          await subscription.catchUp();
+        }
+      }
+      this.tellAfresh();
+    } catch {
+      setTimeout(() => void this.catchUp(), catchUpRetryMs * (0.5 + Math.random())).unref(); // the database is away; the streams stand where they stood
+    } finally {
+      this.catchingUp = false;
+    }
+  }
+
+  private startStream(
+    subscription: Subscription,
+    { lastSeq, history, joinedSeq }: Awaited<ReturnType<ChatService['membership']>>,
+    seen: number | undefined,
+    epoch: string | undefined,
+    id: CommandId | undefined,
+  ): void {
+    const { feed } = this.parts;
+    const head = Math.max(lastSeq, subscription.room.lastSeq);
+    this.replyJoined(subscription.room.roomId, head, id);
+    const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
+    const reason =
+      epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
+    if (seen === undefined || reason !== undefined) {
+      subscription.begin(lastSeq);
+      if (reason !== undefined) subscription.resync(reason, id);
+      return;
+    }
+    subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
+    if (hidden)
+      this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
+    void this.catchUp();
+  }
+
+  private replyJoined(roomId: string, lastSeq: number, id?: CommandId): undefined {
+    const { feed, presence } = this.parts;
+    this.reply('joined_room', { room_id: roomId, last_seq: lastSeq, epoch: feed.epoch, ...presence.list(roomId) }, id);
+    for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(textFrame(text));
+  }
+
+  private async confirm(subscription: Subscription): Promise<void> {
+    const { roomId } = subscription.room;
+    const isOurs = () => this.subscriptions.get(roomId) === subscription;
+    try {
+      const { lastSeq } = await this.parts.chat.membership(roomId, this.userId);
+      if (!isOurs()) return;
+      if (subscription.endedAfter(lastSeq)) throw new ClientError('not_a_member');
+      subscription.confirm(lastSeq);
+      void this.catchUp();
+    } catch (error) {
+      if (!isOurs()) return;
+      if (error instanceof ClientError && error.temporary) {
+        setTimeout(() => void this.confirm(subscription), catchUpRetryMs * (0.5 + Math.random())).unref();
+        return;
+      }
+      this.ended(subscription);
+      this.replyError(error);
+    }
+  }
+
+  /** What this socket could not take of presence and typing, it is told as it is now. */
+  private tellAfresh(): void {
+    for (const subscription of this.subscriptions.values()) {
+      if (!this.outbox.hasRoom) return; // called again when it has drained
+      if (!subscription.takeMissedSignals()) continue;
+      for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(textFrame(text));
+    }
+  }
+
+  private behind(): Subscription[] {
+    return [...this.subscriptions.values()].filter(({ isBehind }) => isBehind);
+  }
+
+  private reply<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): undefined {
+    this.outbox.put(textFrame(encode(event, data, id)));
+  }
+}
