@@ -4,11 +4,14 @@ import { EmbeddedPostgresError } from './database/embedded-postgres.js';
 /** A command line that can't be understood; the message is the usage. */
 export class UsageError extends Error {}
 
+/** What stands in the way of a command of the operator's; the message says what to do. */
+export class OperatorError extends Error {}
+
 /** Ends the process with 1 after saying why: in a sentence where somebody can do something about it, with the stack where it is a bug. */
 export function failForPeople(error: unknown): never {
-  const expected = error instanceof ConfigError || error instanceof EmbeddedPostgresError || error instanceof UsageError;
+  const expected = [ConfigError, EmbeddedPostgresError, UsageError, OperatorError].some((kind) => error instanceof kind);
   process.stderr.write(
-    `${expected ? error.message : (describeUnreachable(error) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
+    `${expected && error instanceof Error ? error.message : (describeUnreachable(error) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
   );
   process.exit(1);
 }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { runCommand } from './support/command.js';
 import { eventually } from './support/eventually.js';
 import { freePort } from './support/process-node.js';
 import { call, createRoom, registerUser } from './support/rest.js';
@@ -138,6 +139,18 @@ describe('a node with its own PostgreSQL', () => {
     expect(await postgresPid()).toBe(orphan);
     expect(await history(second, said)).toEqual(['before the kill']);
     expect(await kill(second, 'SIGINT')).toBe(0);
+    expect(await postgresPid()).toBeUndefined();
+  }, 90_000);
+
+  it('has its epoch raised while it runs, and while it does not', async () => {
+    const epoch = (...args: string[]) => runCommand('epoch', args, { DATA_DIR: join(folder, 'data') });
+    const node = await start();
+    const shown = [(await epoch()).stdout];
+    expect(await epoch('raise')).toMatchObject({ code: 0, stdout: expect.stringContaining(`was ${shown[0]?.trim()} and is `) });
+    expect((await fetch(`${node.url}/health`)).status).toBe(200);
+    shown.push((await epoch()).stdout);
+    expect(await kill(node, 'SIGTERM')).toBe(0);
+    expect(await epoch('raise')).toMatchObject({ code: 0, stdout: expect.stringContaining(`was ${shown[1]?.trim()} and is `) });
     expect(await postgresPid()).toBeUndefined();
   }, 90_000);
 

@@ -29,6 +29,9 @@ export interface EmbeddedPostgres {
 /** What a person can do something about: shown as one line, without a stack. */
 export class EmbeddedPostgresError extends Error {}
 
+/** A node serves from the folder already; its database is at `embeddedUrl`. */
+export class AlreadyServedError extends EmbeddedPostgresError {}
+
 /**
  * Starts PostgreSQL in the folder `postgres` of `dataDir`; both are made on first use.
  * @param settings of the server, as in postgresql.conf
@@ -82,6 +85,11 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
       await pgCtl('-m', 'fast', '-t', '4', 'stop').catch(() => pgCtl('-m', 'immediate', '-t', '4', 'stop'));
     },
   };
+}
+
+/** The address of the folder's server as of its last start; undefined where there never was one. */
+export async function embeddedUrl(dataDir: string): Promise<string | undefined> {
+  return (await readFile(resolve(dataDir, 'database-url'), 'utf8').catch(() => undefined))?.trim();
 }
 
 /** Reads a secret, or makes one of 32 random bytes, readable by its owner alone. */
@@ -140,7 +148,7 @@ async function portOfRunningServer(cluster: string, pgCtl: (...args: string[]) =
 }
 
 const alreadyServed = (dataDir: string) =>
-  new EmbeddedPostgresError(
+  new AlreadyServedError(
     `Another Trunkline is serving from ${resolve(dataDir)}. Stop it first, or give this one its own folder: DATA_DIR=…`,
   );
 
