@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { closeCodes } from '../src/protocol/close-codes.js';
 import { errorCodes } from '../src/protocol/errors.js';
-import { roomEventKinds } from '../src/protocol/pushes.js';
+import { roomEventKinds } from '../src/protocol/room-event.js';
 
 const document = resolve(import.meta.dirname, '../docs/protocol.md');
 

@@ -1,6 +1,6 @@
 /** What the chat asks by REST: who one is, which room, what was said last. */
 import { createHash } from 'node:crypto';
-import type { ChatMessage } from './text.js';
+import type { Message } from '../../src/protocol/message.js';
 import { plainText } from './text.js';
 
 const recentMessages = 20;
@@ -140,10 +140,10 @@ async function findRoom(account: Account, name: string): Promise<Room | undefine
 const nameKey = (name: string): string => name.normalize('NFKC').toLowerCase();
 
 /** @returns the last messages, ascending, and the seq up to which they are the room's last */
-export async function readRecent(account: Account, roomId: string): Promise<{ messages: ChatMessage[]; lastSeq: number }> {
+export async function readRecent(account: Account, roomId: string): Promise<{ messages: Message[]; lastSeq: number }> {
   // The head first: what comes after it is either among the messages or above lastSeq.
   const { last_seq } = await account.request<Room>('GET', `/rooms/${roomId}`);
-  const { messages } = await account.request<{ messages: ChatMessage[] }>('GET', `/rooms/${roomId}/messages?limit=${recentMessages}`);
+  const { messages } = await account.request<{ messages: Message[] }>('GET', `/rooms/${roomId}/messages?limit=${recentMessages}`);
   return { messages: messages.toReversed(), lastSeq: Math.max(last_seq, messages[0]?.seq ?? 0) };
 }
 

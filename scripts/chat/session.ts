@@ -7,10 +7,13 @@
 import { v7 as uuidv7 } from 'uuid';
 import { WebSocket } from 'ws';
 import { closeCodes } from '../../src/protocol/close-codes.js';
+import type { ServerEvents } from '../../src/protocol/encode.js';
 import { limits } from '../../src/protocol/limits.js';
-import type { Push, RoomEvent } from '../../src/protocol/pushes.js';
+import type { Message } from '../../src/protocol/message.js';
+import type { Reply } from '../../src/protocol/replies.js';
+import type { RoomEvent } from '../../src/protocol/room-event.js';
 import { Refused, readRecent, type Account } from './account.js';
-import { plainText, type ChatMessage } from './text.js';
+import { plainText } from './text.js';
 
 const handshakeTimeoutMs = 10_000;
 const retryFirstMs = 500;
@@ -25,7 +28,7 @@ const sentDeadlineMs = 60_000;
 const waitingMax = 100;
 
 export interface SessionEvents {
-  message(message: ChatMessage): void;
+  message(message: Message): void;
   event(event: RoomEvent): void;
   /** About the connection and what was refused. */
   notice(text: string): void;
@@ -44,11 +47,7 @@ interface Waiting {
 }
 
 /** What comes in; fields that others than these have are passed over. */
-type Frame = { [Event in keyof Push]: { event: Event; data: Push[Event]; id?: string } }[keyof Push] | StreamFrame;
-type StreamFrame =
-  | { event: 'new_message_batch'; data: ChatMessage[]; id?: string }
-  | { event: 'new_message'; data: ChatMessage; id?: string }
-  | { event: 'history'; data: { messages: ChatMessage[]; events: RoomEvent[]; next_cursor: number }; id?: string };
+type Frame = { [Event in keyof ServerEvents]: { event: Event; data: ServerEvents[Event]; id?: string } }[keyof ServerEvents];
 
 export class ChatSession {
   readonly ended: Promise<SessionEnd>;
@@ -178,8 +177,6 @@ export class ChatSession {
         return this.joined(data.epoch);
       case 'new_message_batch':
         return this.takeAll(data);
-      case 'new_message':
-        return this.takeAll([data]);
       case 'room_event':
         return this.takeAll([], [data]);
       case 'history':
@@ -212,7 +209,7 @@ export class ChatSession {
     this.sendNext();
   }
 
-  private takeAll(messages: readonly ChatMessage[], events: readonly RoomEvent[] = []): void {
+  private takeAll(messages: readonly Message[], events: readonly RoomEvent[] = []): void {
     const entries = [
       ...messages.map((message) => ({ seq: message.seq, show: () => this.events.message(message) })),
       ...events.map((event) => ({ seq: event.seq, show: () => this.showEvent(event) })),
@@ -232,7 +229,7 @@ export class ChatSession {
     if (event.kind === 'deleted') this.end('The room was deleted.');
   }
 
-  private resync({ reason, last_seq, epoch }: Push['resync']): void {
+  private resync({ reason, last_seq, epoch }: Reply['resync']): void {
     this.lastSeq = last_seq;
     this.epoch = epoch;
     if (reason === 'history_hidden') return;
@@ -261,7 +258,7 @@ export class ChatSession {
     this.sendNext();
   }
 
-  private refused({ code, message, temporary, retry_after_ms }: Push['error'], id: string | undefined): void {
+  private refused({ code, message, temporary, retry_after_ms }: Reply['error'], id: string | undefined): void {
     const why = plainText(message);
     const waitMs = retry_after_ms ?? retryFirstMs;
     if (id === 'auth') {

@@ -2,15 +2,8 @@
  * Text of others for this terminal. Whoever writes a message chooses its characters, and a terminal obeys some of them: escape sequences move
  * the cursor, rename the window or answer on the keyboard's behalf, and marks of direction make a line read as another.
  */
-import type { RoomEvent } from '../../src/protocol/pushes.js';
-
-export interface ChatMessage {
-  readonly seq: number;
-  readonly user_id: string;
-  readonly username: string;
-  readonly content: string;
-  readonly created_at: string;
-}
+import type { Message } from '../../src/protocol/message.js';
+import type { RoomEvent } from '../../src/protocol/room-event.js';
 
 /** Controls (C0, DEL, C1) but the line feed, line separators, and marks of direction (Unicode Standard Annex 9). */
 // oxlint-disable-next-line no-control-regex -- these are what it is for
@@ -20,7 +13,7 @@ const obeyed = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028
 export const plainText = (text: string): string => text.replace(obeyed, '').replaceAll('\n', ' ');
 
 /** `HH:MM name: text`; where the text has lines, the others stand below its first, so that none can pass for a message. */
-export function messageLines({ username, content, created_at }: ChatMessage): string {
+export function messageLines({ username, content, created_at }: Message): string {
   const head = `${clock(created_at)} ${plainText(username)}: `;
   return (
     head +

@@ -14,7 +14,7 @@ import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
 import { connectionConfig, Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
-import type { ResyncReason } from '../protocol/pushes.js';
+import type { ResyncReason } from '../protocol/replies.js';
 import { readBusKey, readHeads, readLog, readServerState, sendHeartbeat } from './bus.store.js';
 import { Listener } from './listener.js';
 import { readPayload, type LogEntry, type PayloadReader, type SignalTag } from './payload.js';

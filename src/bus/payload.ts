@@ -4,7 +4,7 @@
  * and 0004_circle.sql: 32 hex digits, then lines of one tag and one JSON object that starts with room_id and seq.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { RoomEvent } from '../protocol/pushes.js';
+import type { RoomEvent } from '../protocol/room-event.js';
 
 /** What is not in a room's log: 't' typing, 'p' presence (src/presence/signals.ts). */
 export type SignalTag = 't' | 'p';

@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { Queryable } from '../database/database.js';
-import { encode } from '../protocol/pushes.js';
+import { encode } from '../protocol/encode.js';
 import { readPresence, type PresenceRow } from './presence.store.js';
 import { RoomPresence, type OnlineList, type PresenceNews } from './room-presence.js';
 import type { Signal } from './signals.js';

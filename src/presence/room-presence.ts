@@ -1,5 +1,5 @@
 import { limits } from '../protocol/limits.js';
-import type { OnlineUser } from '../protocol/pushes.js';
+import type { OnlineUser } from '../protocol/replies.js';
 import type { PresenceRow } from './presence.store.js';
 
 /** The room's list is sent whole again only when so many have gone: a room that wavers about the limit would send it all the time. */

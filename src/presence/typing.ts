@@ -4,8 +4,9 @@
  * and of the end. A message ends the typing of its sender in its room; what that costs where nobody types is one look into a map.
  */
 import type { LogEntry } from '../bus/payload.js';
+import { encode } from '../protocol/encode.js';
 import { limits } from '../protocol/limits.js';
-import { encode, endsMembership } from '../protocol/pushes.js';
+import { endsMembership } from '../protocol/room-event.js';
 import type { Change, Signal } from './signals.js';
 
 /** Of one room: what comes within it leaves together. */

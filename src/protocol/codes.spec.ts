@@ -1,6 +1,10 @@
 import { closeCodes } from './close-codes.js';
+import { commandSchemas } from './commands.js';
+import { encodeError } from './encode.js';
 import { ClientError, errorCodes, type ErrorCode } from './errors.js';
-import { encodeError, endsMembership, roomEventKinds, type RoomEventKind } from './pushes.js';
+import { pushSchemas } from './pushes.js';
+import { replySchemas, resyncReasons } from './replies.js';
+import { endsMembership, roomEventKinds, type RoomEventKind } from './room-event.js';
 
 describe.each(Object.entries(errorCodes))('the error code %s', (code, { status, temporary, meaning }) => {
   it('has a name in snake_case and a meaning that is a sentence', () => {
@@ -34,6 +38,18 @@ describe.each(Object.entries(closeCodes))('the close code %s', (_, { code, meani
     expect(standard || (code >= 4_400 && code < 4_600)).toBe(true);
     expect(/reconnect|connect again/i.test(meaning)).toBe(code !== 1009 && code < 4_500);
   });
+});
+
+it.each(Object.entries({ ...commandSchemas, ...replySchemas, ...pushSchemas }))(
+  'the event %s has a name in snake_case and a description of sentences',
+  (name, schema) => {
+    expect(name).toMatch(/^[a-z]+(_[a-z]+)*$/);
+    expect((schema as { description?: string }).description).toMatch(/^[A-Z].+[.?]$/);
+  },
+);
+
+it.each(Object.entries(resyncReasons))('the reason %s of a resync has a meaning that is a sentence', (_, meaning) => {
+  expect(meaning).toMatch(/^[A-Zl].+\.$/);
 });
 
 it.each(Object.entries(roomEventKinds))('the room event %s has a name in snake_case and a meaning that is a sentence', (kind, meaning) => {

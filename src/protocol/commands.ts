@@ -16,24 +16,36 @@ const seqOrNull = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAF
 });
 
 export const commandSchemas = {
-  auth: Type.Object({ token }),
-  join_room: Type.Object({
-    room_id: roomId,
-    last_seen_seq: Type.Optional(seqOrNull),
-    epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()])),
-  }),
-  leave_room: Type.Object({ room_id: roomId }),
-  send_message: Type.Object({
-    room_id: roomId,
-    content: Type.String({ description: '1 to 65,536 characters, any Unicode except NUL' }),
-    client_msg_id: Type.Optional(
-      Type.Union([uuid('makes the send idempotent: a retry with the same id is answered with the first one’s seq'), Type.Null()]),
-    ),
-  }),
-  typing_start: Type.Object({ room_id: roomId }),
-  typing_stop: Type.Object({ room_id: roomId }),
-  refresh_token: Type.Object({ token }),
-  ping: Type.Object({}),
+  auth: Type.Object({ token }, { description: 'Says who you are; the first frame, where the handshake had no credentials.' }),
+  join_room: Type.Object(
+    {
+      room_id: roomId,
+      last_seen_seq: Type.Optional(seqOrNull),
+      epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()], { description: 'the epoch that came with it' })),
+    },
+    { description: 'Begins the stream of a room; with last_seen_seq, after what the client holds.' },
+  ),
+  leave_room: Type.Object({ room_id: roomId }, { description: 'Ends the stream of a room, not the membership.' }),
+  send_message: Type.Object(
+    {
+      room_id: roomId,
+      content: Type.String({ description: '1 to 65,536 characters, any Unicode except NUL' }),
+      client_msg_id: Type.Optional(
+        Type.Union([uuid('makes the send idempotent: a retry with the same id is answered with the first one’s seq'), Type.Null()]),
+      ),
+    },
+    { description: 'Stores a message and delivers it to all who follow the room, you too.' },
+  ),
+  typing_start: Type.Object(
+    { room_id: roomId },
+    { description: 'You type in a room that this connection follows; repeat it while you do.' },
+  ),
+  typing_stop: Type.Object({ room_id: roomId }, { description: 'You don’t type any more; a message says the same.' }),
+  refresh_token: Type.Object(
+    { token },
+    { description: 'Lengthens the life of the connection to that of a new access token of the same user.' },
+  ),
+  ping: Type.Object({}, { description: 'Is anybody there? Also before authentication.' }),
 } as const satisfies Record<string, TObject>;
 
 export type CommandName = keyof typeof commandSchemas;

@@ -11,9 +11,11 @@ import type { Sessions } from '../auth/sessions.js';
 import type { Config } from '../config.js';
 import { closeCodes, type CloseReason } from '../protocol/close-codes.js';
 import { parseCommand, RefusedFrame, type Command, type CommandId } from '../protocol/commands.js';
+import { encode, encodeError, type ServerEvents } from '../protocol/encode.js';
 import { ClientError } from '../protocol/errors.js';
-import { limits } from '../protocol/limits.js';
-import { encode, encodeError, type Push } from '../protocol/pushes.js';
+import { limits, wireLimits } from '../protocol/limits.js';
+import type { Push } from '../protocol/pushes.js';
+import type { Reply } from '../protocol/replies.js';
 import { textFrame } from './frame.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
@@ -89,20 +91,7 @@ export class Connection {
         epoch: parts.feed.epoch,
         heartbeat_ms: parts.config.HEARTBEAT_MS,
         token_expires_at: new Date(identity.expiresAtMs).toISOString(),
-        limits: {
-          content_max_characters: limits.contentMaxCharacters,
-          frame_max_bytes: limits.frameMaxBytes,
-          body_max_bytes: limits.bodyMaxBytes,
-          auth_deadline_ms: limits.authDeadlineMs,
-          history_page_max: limits.historyPageMax,
-          unanswered_sends_max: limits.unansweredSendsMax,
-          bad_frames_max: limits.badFramesMax,
-          rooms_per_socket_max: limits.roomsPerSocketMax,
-          online_list_max: limits.onlineListMax,
-          typing_users_max: limits.typingUsersMax,
-          typing_repeat_ms: limits.typingRepeatMs,
-          typing_expiry_ms: limits.typingExpiryMs,
-        },
+        limits: wireLimits,
       },
       id,
     );
@@ -128,7 +117,7 @@ export class Connection {
     this.socket.ping();
   }
 
-  push<Event extends keyof Push>(event: Event, data: Push[Event]): void {
+  push<Event extends keyof Push>(event: Event, data: ServerEvents[Event]): void {
     this.outbox.put(textFrame(encode(event, data)));
   }
 
@@ -276,7 +265,7 @@ export class Connection {
       });
   }
 
-  private reply<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): undefined {
+  private reply<Event extends keyof Reply>(event: Event, data: ServerEvents[Event], id?: CommandId): undefined {
     this.outbox.put(textFrame(encode(event, data, id)));
   }
 

@@ -1,5 +1,6 @@
 import type { LogEntry } from '../bus/payload.js';
-import { encode, encodeBatch, endsMembership } from '../protocol/pushes.js';
+import { encode, encodeBatch, encodeRoomEvent } from '../protocol/encode.js';
+import { endsMembership } from '../protocol/room-event.js';
 import { textFrame } from './frame.js';
 
 /** Characters of one frame's entries, so that no frame comes near the 1 MiB at which some clients refuse it. A frame has at least one entry. */
@@ -50,7 +51,7 @@ export function liveFrames(entries: readonly LogEntry[]): Buffer {
 
 function eventFrames(event: NonNullable<LogEntry['event']>, json: string): Buffer[] {
   const { room_id, seq, kind, user_id, username } = event;
-  const frames = [textFrame(`{"event":"room_event","data":${json}}`)];
+  const frames = [textFrame(encodeRoomEvent(json))];
   if (user_id === undefined || username === undefined) return frames;
   const member = { room_id, user_id, username, seq };
   if (kind === 'joined') frames.push(textFrame(encode('user_joined', member)));

@@ -11,7 +11,8 @@ import type { PresenceService } from '../presence/presence.service.js';
 import type { Command, CommandId } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
-import { encode, type Push } from '../protocol/pushes.js';
+import { encode, type ServerEvents } from '../protocol/encode.js';
+import type { Reply } from '../protocol/replies.js';
 import { textFrame } from './frame.js';
 import type { Hub } from './hub.js';
 import type { Outbox } from './outbox.js';
@@ -155,7 +156,7 @@ export class RoomStreams implements Subscriber {
     }
     subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
     if (hidden)
-      this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch });
+      this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch }, id);
     void this.catchUp();
   }
 
@@ -198,7 +199,7 @@ export class RoomStreams implements Subscriber {
     return [...this.subscriptions.values()].filter(({ isBehind }) => isBehind);
   }
 
-  private reply<Event extends keyof Push>(event: Event, data: Push[Event], id?: CommandId): undefined {
+  private reply<Event extends keyof Reply>(event: Event, data: ServerEvents[Event], id?: CommandId): undefined {
     this.outbox.put(textFrame(encode(event, data, id)));
   }
 }

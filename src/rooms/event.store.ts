@@ -1,5 +1,5 @@
 import type { Queryable } from '../database/database.js';
-import type { RoomEvent } from '../protocol/pushes.js';
+import type { RoomEvent } from '../protocol/room-event.js';
 
 /** An event as it is appended: the fields of its kind beside the actor, and the user whom it is about, if any. */
 export type NewRoomEvent = Omit<RoomEvent, 'room_id' | 'seq' | 'created_at'>;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import WebSocket from 'ws';
+import { noteFrame } from './contract.js';
 import { eventually } from './eventually.js';
 
 export interface Frame {
@@ -21,7 +22,7 @@ export interface Message {
 
 /**
  * A client of the contract that checks as it goes: of each room it holds what it received, and any seq that does not continue what came before, on
- * this connection or on the one it resumed from, is kept in `violations`.
+ * this connection or on the one it resumed from, is kept in `violations`. A frame that is not as its schema says fails the test.
  */
 export class TestClient {
   readonly frames: Frame[] = [];
@@ -31,7 +32,10 @@ export class TestClient {
   readonly messages: Message[] = [];
   closed: { code: number; reason: string } | undefined;
   private readonly last = new Map<string, number>();
-  private nextId = 1;
+  /** Above the ids that tests choose for themselves. */
+  private nextId = 1_000_001;
+  /** Events by id. */
+  private readonly commands = new Map<string | number, string>();
   private readonly waiting = new Map<string | number, { answered: (frame: Frame) => void; failed: (error: Error) => void }>();
 
   private constructor(readonly socket: WebSocket) {
@@ -65,6 +69,7 @@ export class TestClient {
   /** Sends a command and resolves with the first frame that answers it; rejects when the socket closes before. */
   command(event: string, data: object): Promise<Frame> {
     const id = this.nextId++;
+    this.commands.set(id, event);
     const answer = new Promise<Frame>((answered, failed) => this.waiting.set(id, { answered, failed }));
     this.raw(JSON.stringify({ event, id, data }));
     return answer;
@@ -111,6 +116,7 @@ export class TestClient {
   }
 
   private take(frame: Frame): void {
+    noteFrame(frame, this.commands.get(frame.id ?? 0));
     this.frames.push(frame);
     if (frame.event === 'new_message_batch') for (const message of frame.data as unknown as Message[]) this.takeMessage(message);
     if (frame.event === 'room_event')

@@ -1,0 +1,49 @@
+/** The text of what a node sends. Not checked as it is sent: the tests hold every frame that they receive against its schema. */
+import type { CommandId } from './commands.js';
+import type { ClientError } from './errors.js';
+import type { Push } from './pushes.js';
+import type { Reply } from './replies.js';
+
+export type ServerEvents = Reply & Push;
+
+/** One frame's text. */
+export function encode<Event extends keyof ServerEvents>(event: Event, data: ServerEvents[Event], id?: CommandId): string {
+  return JSON.stringify(id === undefined ? { event, data } : { event, id, data });
+}
+
+export function encodeError(error: ClientError, id?: CommandId): string {
+  const { retryAfterMs, fields } = error.details;
+  return encode(
+    'error',
+    {
+      message: error.message,
+      code: error.code,
+      temporary: error.temporary,
+      ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
+      ...(fields !== undefined && { fields }),
+    },
+    id,
+  );
+}
+
+/** @param messages each the JSON text of a message, as PostgreSQL made it */
+export const encodeBatch = (messages: readonly string[]): string => `{"event":"new_message_batch","data":[${messages.join(',')}]}`;
+
+/** @param event the JSON text of an event, as PostgreSQL made it */
+export const encodeRoomEvent = (event: string): string => `{"event":"room_event","data":${event}}`;
+
+/**
+ * One page of what a client missed, ascending: messages, and the events among them.
+ * @param nextCursor the seq to give as last_seen_seq next time
+ */
+export function encodeHistory(
+  roomId: string,
+  messages: readonly string[],
+  events: readonly string[],
+  nextCursor: number,
+  hasMore: boolean,
+  id?: CommandId,
+): string {
+  const head = id === undefined ? '{"event":"history","data":{' : `{"event":"history","id":${JSON.stringify(id)},"data":{`;
+  return `${head}"room_id":"${roomId}","messages":[${messages.join(',')}],"events":[${events.join(',')}],"next_cursor":${nextCursor},"has_more":${hasMore}}}`;
+}
