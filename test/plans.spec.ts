@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { readHeads, readLog } from '../src/bus/bus.store.js';
-import { readHistory } from '../src/chat/history.store.js';
+import { readHistory, type HistoryPage, type Place } from '../src/chat/history.store.js';
 import { connectionConfig, type Queryable } from '../src/database/database.js';
 import { listMembers } from '../src/rooms/member.store.js';
 import { findMembership, findVisibleRoom, listOwnRooms, listRooms } from '../src/rooms/room.store.js';
@@ -11,6 +11,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.j
 const rooms = 100_000;
 const messagesInHuge = 500_000;
 const messagesElsewhere = 500_000;
+const rareSeqs = [3, 250_000, 250_001];
 
 const scanOf = (table: string): RegExp => new RegExp(`"Node Type":"Seq Scan"[^{}]*"Relation Name":"${table}"`);
 
@@ -21,6 +22,7 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
   let client: pg.Client;
   let ann: Person;
   let huge: string;
+  let rare: string;
 
   beforeAll(async () => {
     db = await createTestDatabase();
@@ -28,6 +30,7 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
     await client.connect();
     ann = await createPerson(db.sql);
     huge = await createRoom(db.sql, [ann]);
+    rare = uuidv7();
     await fill();
   }, 110_000);
   afterAll(async () => {
@@ -59,21 +62,25 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
     );
     await sql.query(
       `INSERT INTO messages (bucket, room_id, seq, id, user_id, username, content)
-         SELECT room_bucket($1), $1, s, 1, $2, 'ann', 'hello' FROM generate_series(1, ${messagesInHuge}) AS s`,
-      [huge, ann.id],
+         SELECT room_bucket($1), $1, s, 1, CASE WHEN s = ANY ($4::int[]) THEN $3::uuid ELSE $2::uuid END, 'ann', 'hello'
+         FROM generate_series(1, ${messagesInHuge}) AS s`,
+      [huge, ann.id, rare, rareSeqs],
     );
     await sql.query('UPDATE rooms SET last_seq = $2 WHERE id = $1', [huge, messagesInHuge]);
     for (const table of ['messages', 'room_events']) await sql.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
-    await sql.query('ANALYZE');
+    await sql.query('VACUUM (ANALYZE)');
   }
 
-  const member = { history: 'shared', joinedSeq: 0 } as const;
+  const member = { history: 'shared', joinedSeq: 0, lastSeq: messagesInHuge } as const;
   /** Every statement that is asked for while people talk, join and look around. */
   const reads: [string, (on: Queryable) => Promise<unknown>][] = [
     ['the newest history', (on) => readHistory(on, huge, member, 50, { before: Number.MAX_SAFE_INTEGER })],
     ['history before a seq', (on) => readHistory(on, huge, member, 50, { before: 250_000 })],
     ['history around a seq', (on) => readHistory(on, huge, member, 50, { around: 250_000 })],
     ['history after a seq', (on) => readHistory(on, huge, member, 50, { after: 1 })],
+    ['the newest of an author', (on) => readHistory(on, huge, member, 50, { before: Number.MAX_SAFE_INTEGER }, rare)],
+    ['history of an author around a seq', (on) => readHistory(on, huge, member, 50, { around: 250_000 }, rare)],
+    ['history of an author after a seq', (on) => readHistory(on, huge, member, 50, { after: 1 }, rare)],
     ['the log for who resumes', (on) => readLog(on, huge, 250_000, messagesInHuge)],
     ['the heads of rooms', (on) => readHeads(on, [huge, ...Array.from({ length: 99 }, () => uuidv7())])],
     ['a membership', (on) => findMembership(on, huge, ann.id)],
@@ -87,20 +94,51 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
   ];
   const middle = new Date(Date.now() - (rooms / 2) * 60_000).toISOString();
 
-  it.each(reads)('%s is read by an index', async (_, read) => {
+  async function plansOf(read: (on: Queryable) => Promise<unknown>): Promise<string[]> {
     const plans: string[] = [];
-    const explain: Queryable = {
+    await read({
       query: async (query, values) => {
         const { text, values: own = values } = typeof query === 'string' ? { text: query } : query;
         plans.push(JSON.stringify((await client.query(`EXPLAIN (FORMAT JSON) ${text}`, own)).rows));
         return { rows: [], rowCount: 0, command: '', oid: 0, fields: [] };
       },
-    };
-    await read(explain);
+    });
+    return plans;
+  }
+
+  it.each(reads)('%s is read by an index', async (_, read) => {
+    const plans = await plansOf(read);
     expect(plans.length).toBeGreaterThan(0);
     for (const plan of plans) {
       for (const table of big) expect(plan).not.toMatch(scanOf(table));
     }
+  });
+
+  it('the messages of an author are found wherever they are, a bounded part of the room a page, from either end', async () => {
+    const seqsFrom = async (start: Place, next: (page: HistoryPage) => Place | undefined): Promise<number[]> => {
+      const seqs: number[] = [];
+      let pages = 0;
+      for (let place: Place | undefined = start; place !== undefined; pages++) {
+        const page: HistoryPage = await readHistory(client, huge, member, 2, place, rare);
+        seqs.push(...page.messages.map((json) => (JSON.parse(json) as { seq: number }).seq));
+        place = next(page);
+      }
+      expect(pages).toBeGreaterThanOrEqual(messagesInHuge / 50_000);
+      expect(pages).toBeLessThan(messagesInHuge / 50_000 + 2);
+      return seqs;
+    };
+    const down = await seqsFrom({ before: Number.MAX_SAFE_INTEGER }, ({ nextCursor }) =>
+      nextCursor === null ? undefined : { before: nextCursor },
+    );
+    expect(down).toEqual(rareSeqs.toReversed());
+    const up = await seqsFrom({ after: 0 }, ({ newerCursor }) => (typeof newerCursor === 'number' ? { after: newerCursor } : undefined));
+    expect(up.toSorted((a, b) => a - b)).toEqual(rareSeqs);
+  });
+
+  it('the messages of an author are looked for in the index alone', async () => {
+    const plans = await plansOf((on) => readHistory(on, huge, member, 50, { around: 250_000 }, rare));
+    expect(plans).toHaveLength(2);
+    for (const plan of plans) expect(plan).toMatch(/"Index Only Scan"[^{}]*"Index Name":"messages_pkey"/);
   });
 
   it('a scan would be seen', async () => {

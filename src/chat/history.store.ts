@@ -16,34 +16,47 @@ export interface HistoryPage {
   newerCursor?: number | null;
 }
 
-/** A page of a room's messages, newest first. Where the room's history is `joined`, it ends at the member's join. */
+/**
+ * How many seqs a page looks through for messages of one author. There is no index by author, which would cost every insert: the primary key carries
+ * the author, so that this takes some ms, and the next page goes on from there.
+ */
+const lookedThrough = 50_000;
+
+/**
+ * A page of a room's messages, newest first. Where the room's history is `joined`, it ends at the member's join.
+ * @param authorId only messages of this user; then a page may have fewer than `limit`, even none, and a cursor to go on by
+ */
 export async function readHistory(
   db: Queryable,
   roomId: string,
-  { history, joinedSeq }: Pick<Membership, 'history' | 'joinedSeq'>,
+  { history, joinedSeq, lastSeq }: Pick<Membership, 'history' | 'joinedSeq' | 'lastSeq'>,
   limit: number,
   place: Place,
+  authorId?: string,
 ): Promise<HistoryPage> {
   const hiddenTo = history === 'joined' ? joinedSeq : 0;
+  const older = (before: number, count: number): Promise<Stretch> =>
+    authorId === undefined
+      ? readOlder(db, roomId, before, hiddenTo, count)
+      : readOlderBy(db, roomId, authorId, Math.min(before, lastSeq + 1), hiddenTo, count);
+  const newer = (from: number, count: number): Promise<Stretch> =>
+    authorId === undefined ? readNewer(db, roomId, from, count) : readNewerBy(db, roomId, authorId, from, lastSeq, count);
+
   if ('before' in place) {
-    const { page, hasMore } = cut(await readOlder(db, roomId, place.before, hiddenTo, limit), limit);
-    return { messages: page.map(({ json }) => json), nextCursor: hasMore ? (page.at(-1)?.seq ?? null) : null };
+    const { messages, goOn } = await older(place.before, limit);
+    return { messages, nextCursor: goOn };
   }
   const from = 'after' in place ? place.after + 1 : place.around;
   const olderLimit = 'after' in place ? 0 : Math.floor(limit / 2);
-  const newerLimit = limit - olderLimit;
-  const [below, above] = await Promise.all([
-    readOlder(db, roomId, from, hiddenTo, olderLimit),
-    readNewer(db, roomId, Math.max(from, hiddenTo + 1), newerLimit),
-  ]);
-  const older = cut(below, olderLimit);
-  const newer = cut(above, newerLimit);
-  const page = [...newer.page.toReversed(), ...older.page];
-  return {
-    messages: page.map(({ json }) => json),
-    nextCursor: older.hasMore ? (page.at(-1)?.seq ?? from) : null,
-    newerCursor: newer.hasMore ? (page[0]?.seq ?? null) : null,
-  };
+  const [below, above] = await Promise.all([older(from, olderLimit), newer(Math.max(from, hiddenTo + 1), limit - olderLimit)]);
+  return { messages: [...above.messages.toReversed(), ...below.messages], nextCursor: below.goOn, newerCursor: above.goOn };
+}
+
+/** Messages in the order of the reading. */
+interface Stretch {
+  messages: string[];
+  /** The exclusive seq from which to read on; null at the end. */
+  goOn: number | null;
 }
 
 interface HistoryRow {
@@ -51,10 +64,17 @@ interface HistoryRow {
   json: string;
 }
 
-/** One row more than a page tells whether there is another page. */
-const cut = (rows: readonly HistoryRow[], limit: number) => ({ page: rows.slice(0, limit), hasMore: rows.length > limit });
+/**
+ * @param rows one more than `limit` where there is more
+ * @param from where the reading began: of a stretch of none, it goes on from there
+ * @param lookedTo where it ended without having been at the end
+ */
+function stretch(rows: readonly HistoryRow[], limit: number, from: number, lookedTo: number | null = null): Stretch {
+  const shown = rows.slice(0, limit);
+  return { messages: shown.map(({ json }) => json), goOn: rows.length > limit ? (shown.at(-1)?.seq ?? from) : lookedTo };
+}
 
-async function readOlder(db: Queryable, roomId: string, beforeSeq: number, hiddenTo: number, limit: number): Promise<HistoryRow[]> {
+async function readOlder(db: Queryable, roomId: string, beforeSeq: number, hiddenTo: number, limit: number): Promise<Stretch> {
   const { rows } = await db.query<HistoryRow>({
     name: 'read-history',
     text: `SELECT seq, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
@@ -62,10 +82,10 @@ async function readOlder(db: Queryable, roomId: string, beforeSeq: number, hidde
       ORDER BY seq DESC LIMIT $5`,
     values: [roomBucket(roomId), roomId, beforeSeq, hiddenTo, limit + 1],
   });
-  return rows;
+  return stretch(rows, limit, beforeSeq);
 }
 
-async function readNewer(db: Queryable, roomId: string, fromSeq: number, limit: number): Promise<HistoryRow[]> {
+async function readNewer(db: Queryable, roomId: string, fromSeq: number, limit: number): Promise<Stretch> {
   const { rows } = await db.query<HistoryRow>({
     name: 'read-history-newer',
     text: `SELECT seq, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
@@ -73,5 +93,48 @@ async function readNewer(db: Queryable, roomId: string, fromSeq: number, limit: 
       ORDER BY seq LIMIT $4`,
     values: [roomBucket(roomId), roomId, fromSeq, limit + 1],
   });
-  return rows;
+  return stretch(rows, limit, fromSeq - 1);
 }
+
+async function readOlderBy(
+  db: Queryable,
+  roomId: string,
+  authorId: string,
+  beforeSeq: number,
+  hiddenTo: number,
+  limit: number,
+): Promise<Stretch> {
+  const lowest = Math.max(hiddenTo + 1, beforeSeq - lookedThrough);
+  const { rows } = await db.query<HistoryRow>({
+    name: 'read-history-by',
+    text: textBy('DESC'),
+    values: [roomBucket(roomId), roomId, authorId, lowest, beforeSeq - 1, limit + 1],
+  });
+  return stretch(rows, limit, beforeSeq, lowest > hiddenTo + 1 ? lowest : null);
+}
+
+async function readNewerBy(
+  db: Queryable,
+  roomId: string,
+  authorId: string,
+  fromSeq: number,
+  lastSeq: number,
+  limit: number,
+): Promise<Stretch> {
+  const highest = fromSeq + lookedThrough - 1;
+  const { rows } = await db.query<HistoryRow>({
+    name: 'read-history-newer-by',
+    text: textBy('ASC'),
+    values: [roomBucket(roomId), roomId, authorId, fromSeq, highest, limit + 1],
+  });
+  return stretch(rows, limit, fromSeq - 1, highest < lastSeq ? highest : null);
+}
+
+/** Found in the index alone, and only what was found is read from the table. */
+const textBy = (order: 'ASC' | 'DESC'): string =>
+  `SELECT m.seq, message_json(m.room_id, m.seq, m.id, m.user_id, m.username, m.content, m.client_msg_id, m.created_at) AS json
+    FROM (
+      SELECT seq FROM messages WHERE bucket = $1 AND room_id = $2 AND user_id = $3 AND seq BETWEEN $4 AND $5 ORDER BY seq ${order} LIMIT $6
+    ) AS found
+    CROSS JOIN LATERAL (SELECT * FROM messages WHERE bucket = $1 AND room_id = $2 AND seq = found.seq LIMIT 1) AS m
+    ORDER BY m.seq ${order}`;

@@ -30,6 +30,11 @@ export class HistoryQuery {
   @WholeNumber(1, seqMax)
   readonly around?: number;
 
+  /** Only messages of this user. Then a page may have fewer than `limit`, even none: what tells the end is a cursor of null. */
+  @IsOptional()
+  @Uuid()
+  readonly author?: string;
+
   @IsOptional()
   @WholeNumber(1, limits.historyPageMax)
   readonly limit?: number;

@@ -38,7 +38,14 @@ export class MessagesController {
     const place = placeOf(query);
     const membership = await findMembership(this.db, id, userId);
     if (membership === undefined) throw new ClientError('room_not_found');
-    const { messages, nextCursor, newerCursor } = await readHistory(this.db, id, membership, query.limit ?? historyPage, place);
+    const { messages, nextCursor, newerCursor } = await readHistory(
+      this.db,
+      id,
+      membership,
+      query.limit ?? historyPage,
+      place,
+      query.author,
+    );
     const newer = newerCursor === undefined ? '' : `,"newer_cursor":${newerCursor}`;
     return `{"messages":[${messages.join(',')}],"next_cursor":${nextCursor}${newer}}`;
   }

@@ -197,6 +197,38 @@ describe('history', () => {
     }
   });
 
+  it('of one author pages by the same places, and shows a reader no more than the rest of it does', async () => {
+    const room = await createRoom(node.url, ann.token, 'two voices');
+    const closed = await createRoom(node.url, ann.token, 'two voices, closed', { history: 'joined' });
+    for (const id of [room, closed]) {
+      await insert(ann, id, 3);
+      await join(bob, id); // seq 4
+      for (let n = 0; n < 4; n++) {
+        await insert(bob, id, 1);
+        await insert(ann, id, 2);
+      }
+    } // bob's: 5, 8, 11, 14; ann's: 1-3, 6, 7, 9, 10, 12, 13, 15, 16
+    const seqs = async (user: TestUser, id: string, query: string) => {
+      const { messages, next_cursor, newer_cursor } = await page(user, id, query);
+      return [messages.map(({ seq }) => seq), next_cursor, newer_cursor];
+    };
+    const by = `?author=${bob.id.toUpperCase()}`;
+    expect(await seqs(ann, room, by)).toEqual([[14, 11, 8, 5], null, undefined]);
+    expect(await seqs(ann, room, `${by}&limit=2`)).toEqual([[14, 11], 11, undefined]);
+    expect(await seqs(ann, room, `${by}&limit=2&cursor=11`)).toEqual([[8, 5], null, undefined]);
+    expect(await seqs(ann, room, `${by}&limit=2&after=5`)).toEqual([[11, 8], 6, 11]);
+    expect(await seqs(ann, room, `${by}&limit=2&after=11`)).toEqual([[14], 12, null]);
+    expect(await seqs(ann, room, `${by}&limit=2&around=10`)).toEqual([[11, 8], 8, 11]);
+    expect(await seqs(ann, room, `${by}&after=0`)).toEqual([[14, 11, 8, 5], null, null]);
+    expect(await seqs(bob, room, `?author=${ann.id}&limit=100`)).toEqual([[16, 15, 13, 12, 10, 9, 7, 6, 3, 2, 1], null, undefined]);
+    for (const query of ['', '&after=0', '&around=1', '&around=8', '&before=99']) {
+      const [shown, older] = await seqs(bob, closed, `?author=${ann.id}${query}`);
+      expect([query, shown, older]).toEqual([query, [16, 15, 13, 12, 10, 9, 7, 6], null]);
+    }
+    expect(await seqs(ann, room, `?author=${room}`)).toEqual([[], null, undefined]);
+    expect((await page(ann, room, `${by}&limit=1`)).messages).toEqual([(await page(ann, room, '?cursor=15&limit=1')).messages[0]]);
+  });
+
   it('takes one place at a time', async () => {
     const room = await createRoom(node.url, ann.token, 'one place');
     const fields = async (query: string) =>
@@ -229,6 +261,7 @@ describe('history', () => {
       ['before=0', 'before'],
       ['after=-1', 'after'],
       ['around=0', 'around'],
+      ['author=bob', 'author'],
       ['past=3', 'past'],
     ]) {
       expect([query, await history(ann, room, `?${query}`)]).toMatchObject([query, { status: 400, body: { errors: [{ field }] } }]);
