@@ -23,7 +23,7 @@ export interface NewInvite {
 
 const columns = 'id, created_by, created_at, expires_at, max_uses, uses';
 
-/** Takes away the room's expired ones by the way. @returns undefined where the room has `maxInvites` already */
+/** Takes away the room's expired ones by the way. The lock of the room is the caller's. @returns undefined where the room has `maxInvites` already */
 export async function insertInvite(
   db: Queryable,
   { id, roomId, secretHash, createdBy, expiresInS, maxUses }: NewInvite,
@@ -59,6 +59,11 @@ export async function deleteInvite(db: Queryable, roomId: string, id: string, cr
     [roomBucket(roomId), roomId, id, createdBy],
   );
   return rowCount === 1;
+}
+
+/** The lock of the room is the caller's. */
+export async function deleteInvitesBy(db: Queryable, roomId: string, userId: string): Promise<void> {
+  await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2 AND created_by = $3', [roomBucket(roomId), roomId, userId]);
 }
 
 /** Uses an invitation once. @returns who made it; undefined where it is unknown, expired or used up */

@@ -1,6 +1,6 @@
 /**
  * Invitations: codes by which who has one may join a room, also a private one. Promises: a code lets in at most as many users as it was made for, and
- * none after its time; only its hash is kept. A code that is of no use does not tell why.
+ * none after its time, or after who made it was kicked or banned; only its hash is kept. A code that is of no use does not tell why.
  */
 import { Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
@@ -26,13 +26,13 @@ export class InvitesService {
 
   /** By any member. @throws ClientError `room_not_found` for who is no member, `conflict` where there are too many, `unavailable` */
   async create(roomId: string, userId: string, { expiresInS, maxUses }: { expiresInS: number; maxUses?: number }): Promise<InviteWithCode> {
-    await this.membership(roomId, userId);
     const secret = newSecret(roomId);
-    const invite = await insertInvite(
-      this.db,
-      { id: uuidv7(), roomId, secretHash: hashSecret(secret), createdBy: userId, expiresInS, maxUses },
-      invitesMax,
-    );
+    const invite = await this.db.transaction(async (db) => {
+      await lockRoom(db, roomId); // so that none is made after a kick has taken them all away
+      if (!(await findMembers(db, roomId, [userId])).has(userId)) throw new ClientError('room_not_found');
+      const created = { id: uuidv7(), roomId, secretHash: hashSecret(secret), createdBy: userId, expiresInS, maxUses };
+      return insertInvite(db, created, invitesMax);
+    });
     if (invite === undefined) throw new ClientError('conflict', `The room has ${invitesMax} invitations: delete some first.`);
     return { ...invite, code: encodeInvite(secret) };
   }

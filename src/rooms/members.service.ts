@@ -9,6 +9,7 @@ import { ClientError } from '../protocol/errors.js';
 import { findUser, type User } from '../users/user.store.js';
 import { deleteBan, insertBan, listBans, type Ban } from './ban.store.js';
 import { appendEvent } from './event.store.js';
+import { deleteInvitesBy } from './invite.store.js';
 import {
   addMember,
   deleteMember,
@@ -75,19 +76,20 @@ export class MembersService {
   }
 
   /**
-   * Ends another's membership. Does nothing where the other is no member.
+   * Ends another's membership, and the invitations that it made. Does nothing where the other is no member.
    * @throws ClientError `forbidden` unless by the owner, or by an admin to a plain member; `room_not_found` for who is no member, `unavailable`
    */
   async kick(roomId: string, actorId: string, userId: string): Promise<void> {
     await this.moderate(roomId, actorId, userId, async ({ db, other }) => {
       if (other === undefined) return;
       await deleteMember(db, roomId, userId);
+      await deleteInvitesBy(db, roomId, userId);
       await appendEvent(db, roomId, { kind: 'kicked', actor_id: actorId, user_id: userId, username: other.username });
     });
   }
 
   /**
-   * Keeps a user out: ends its membership, if it is a member, and its joins are refused. Does nothing where it is banned already.
+   * Keeps a user out: ends its membership, if it is a member, and the invitations that it made; its joins are refused. Does nothing where it is banned already.
    * @throws as `kick`; `not_found` where there is no such user
    */
   async ban(roomId: string, actorId: string, userId: string): Promise<void> {
@@ -96,6 +98,7 @@ export class MembersService {
       const username = other?.username ?? user.username;
       if (!(await insertBan(db, roomId, { userId, username }, actorId))) return;
       await deleteMember(db, roomId, userId);
+      await deleteInvitesBy(db, roomId, userId);
       await appendEvent(db, roomId, { kind: 'banned', actor_id: actorId, user_id: userId, username });
     });
   }

@@ -150,6 +150,40 @@ describe('an invitation', () => {
     expect(await use(bob, homeless.code)).toMatchObject(ofNoUse);
   });
 
+  it('is of no use after who made it was kicked or banned, and stays good when it left or another was kicked', async () => {
+    const { code } = await invite(ann);
+    const byBob = async () => (await use(bob, code), (await invite(bob)).code);
+    const left = await byBob();
+    await as(bob, 'POST', `/rooms/${room}/leave`);
+    expect(await use(carol, left)).toMatchObject(done);
+    await as(ann, 'PUT', `/rooms/${room}/bans/${bob.id}`);
+    await as(ann, 'DELETE', `/rooms/${room}/bans/${bob.id}`);
+    const kicked = await byBob();
+    await as(ann, 'DELETE', `/rooms/${room}/members/${carol.id}`);
+    expect(await use(carol, left)).toMatchObject(ofNoUse);
+    expect(await use(carol, kicked)).toMatchObject(done);
+    await as(carol, 'POST', `/rooms/${room}/leave`);
+    await as(ann, 'DELETE', `/rooms/${room}/members/${bob.id}`);
+    expect(await use(carol, kicked)).toMatchObject(ofNoUse);
+    const banned = await byBob();
+    await as(ann, 'PUT', `/rooms/${room}/bans/${bob.id}`);
+    expect(await use(carol, banned)).toMatchObject(ofNoUse);
+    expect(await use(carol, code)).toMatchObject(done);
+  });
+
+  it('is not made by who is being kicked, at whatever moment', async () => {
+    const { code } = await invite(ann);
+    for (let n = 0; n < 20; n++) {
+      await use(bob, code);
+      const [made] = await Promise.all([
+        as(bob, 'POST', `/rooms/${room}/invites`, {}),
+        as(ann, 'DELETE', `/rooms/${room}/members/${bob.id}`),
+      ]);
+      expect([201, 404]).toContain(made.status);
+      expect(await as(ann, 'GET', `/rooms/${room}/invites`)).toMatchObject({ body: [{ created_by: ann.id }] });
+    }
+  });
+
   it('is not found in the database', async () => {
     const { code } = await invite(ann);
     const { rows } = await db.sql.query<{ row: string }>('SELECT i::text AS row FROM room_invites AS i');
