@@ -10,6 +10,7 @@ export const imports = {
   rooms: ['auth', 'users', 'database', 'protocol', 'rest'],
   auth: ['users', 'database', 'protocol', 'rest'],
   users: ['database', 'protocol', 'rest'],
+  docs: ['protocol'],
   health: ['realtime', 'bus', 'database', 'protocol'],
   database: ['protocol'],
   rest: ['protocol'],

@@ -1,10 +1,11 @@
 /**
- * Writes the tables of docs/protocol.md, each between its two markers, from the lists in src/protocol. Run it by `npm run docs:protocol` after a
- * change there; a test compares.
+ * Writes docs/asyncapi.yaml, and the tables of docs/protocol.md, each between its two markers, from src/protocol. Run it by
+ * `npm run docs:protocol` after a change there; a test compares.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { asyncApiYaml } from '../src/docs/asyncapi.js';
 import { closeCodes } from '../src/protocol/close-codes.js';
 import { errorCodes } from '../src/protocol/errors.js';
 import { roomEventKinds } from '../src/protocol/room-event.js';
@@ -49,4 +50,7 @@ export function withProtocolTables(text: string): string {
   return result;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await writeFile(document, withProtocolTables(await readFile(document, 'utf8')));
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await writeFile(document, withProtocolTables(await readFile(document, 'utf8')));
+  await writeFile(resolve(import.meta.dirname, '../docs/asyncapi.yaml'), asyncApiYaml());
+}

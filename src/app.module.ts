@@ -4,6 +4,7 @@ import { AuthModule } from './auth/auth.module.js';
 import { ChatModule } from './chat/chat.module.js';
 import { CONFIG, type Config } from './config.js';
 import { DatabaseModule } from './database/database.module.js';
+import { DocsModule } from './docs/docs.module.js';
 import { HealthModule } from './health/health.module.js';
 import { LOGGER } from './logger.js';
 import { RealtimeModule } from './realtime/realtime.module.js';
@@ -27,7 +28,7 @@ export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
     return {
       module: AppModule,
-      imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule],
+      imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule, DocsModule],
     };
   }
 }
