@@ -294,8 +294,22 @@ describe('a node', () => {
       await scene.connect(bob, stops.url);
       await scene.connect(cyd, stops.url);
       await scene.expectShown(watcher, ['ann', 'bob', 'cyd']);
+      const nodeOf = async (person: Person) =>
+        (
+          await db.sql.query<{ node_id: string }>('SELECT node_id FROM room_presence WHERE room_id = $1 AND user_id = $2', [
+            scene.room,
+            person.id,
+          ])
+        ).rows[0]?.node_id;
+      const nodeId = await nodeOf(cyd);
       const at = Date.now();
       expect(await stops.stop('SIGTERM')).toBe(0);
+      // Not for the rest of a lease, as if it had died.
+      const { rows } = await db.sql.query<{ ms: string }>(
+        'SELECT extract(epoch FROM expires_at - now()) * 1000 AS ms FROM presence_nodes WHERE node_id = $1',
+        [nodeId],
+      );
+      expect(Number(rows[0]?.ms)).toBeLessThanOrEqual(graceMs);
       await scene.connect(bob, nodes[1].url);
       await scene.expectShown(watcher, ['ann', 'bob'], 15_000);
       expect(Date.now() - at).toBeGreaterThan(graceMs);
@@ -305,6 +319,9 @@ describe('a node', () => {
           .filter((what) => what !== '+ann')
           .toSorted(),
       ).toEqual(['+bob', '+cyd', '-cyd']);
+      expect(await scene.rows()).toEqual(['ann', 'bob']);
+      expect(await nodeOf(bob)).not.toBe(nodeId);
+      expect((await db.sql.query('SELECT FROM presence_nodes WHERE node_id = $1', [nodeId])).rowCount).toBe(0);
     }),
   );
 
