@@ -18,9 +18,8 @@ export async function createApp(config: Config, log: Logger): Promise<NestFastif
     abortOnError: false,
     bodyParser: false,
   });
-  await useRest(app, log);
-  app.useWebSocketAdapter(
-    new RealtimeAdapter(app, app.get(AccessTokens), app.get(AllowedOrigins), () => app.get(RealtimeGateway).isDraining),
-  );
+  const isDraining = (): boolean => app.get(RealtimeGateway).isDraining;
+  await useRest(app, log, isDraining);
+  app.useWebSocketAdapter(new RealtimeAdapter(app, app.get(AccessTokens), app.get(AllowedOrigins), isDraining));
   return app;
 }

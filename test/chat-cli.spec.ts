@@ -6,7 +6,7 @@ import { createApp } from '../src/app.js';
 import { loadConfig } from '../src/config.js';
 import { eventually } from './support/eventually.js';
 import { startNode, testSecret, type TestNode } from './support/node.js';
-import { freePort } from './support/process-node.js';
+import { freePort } from '../scripts/cluster/node-process.js';
 import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { runCommand } from './support/command.js';
 import { eventually } from './support/eventually.js';
-import { freePort } from './support/process-node.js';
+import { freePort } from '../scripts/cluster/node-process.js';
 import { call, createRoom, registerUser } from './support/rest.js';
 import { createTestDatabase } from './support/test-database.js';
 

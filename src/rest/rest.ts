@@ -20,14 +20,20 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
     genReqId: () => uuidv7(),
     requestIdHeader: false,
     trustProxy: TRUSTED_PROXIES === '' ? false : TRUSTED_PROXIES,
+    // Whoever has a connection is served to the end: a proxy may not send a POST anew, and would have to pass the refusal on.
+    return503OnClosing: false,
     frameworkErrors: refuseAddress,
   }) as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
-/** Registers it all with an app that was created with `serverOptions` and without Nest's body parsers. */
-export async function useRest(app: NestFastifyApplication, log: Logger): Promise<void> {
+/**
+ * Registers it all with an app that was created with `serverOptions` and without Nest's body parsers.
+ * @param isDraining true when the node is about to go: no connection is kept for another request then
+ */
+export async function useRest(app: NestFastifyApplication, log: Logger, isDraining: () => boolean): Promise<void> {
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
   fastify.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id);
+    if (isDraining()) reply.header('connection', 'close');
     done();
   });
   // The route and not the address: what stands in a path or a query is the client's own business.

@@ -1,8 +1,7 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-process.js';
 import { testSecret } from './node.js';
-import { eventually } from './eventually.js';
 
 const running = new Set<ProcessNode>();
 // A test that fails must not leave its nodes behind.
@@ -20,30 +19,13 @@ export interface ProcessNode {
 
 export async function startProcessNode(env: Record<string, string>): Promise<ProcessNode> {
   const port = await freePort();
-  const child = spawn(process.execPath, ['dist/main.js'], {
-    env: {
-      PATH: process.env['PATH'] ?? '',
-      JWT_ACCESS_SECRET: testSecret,
-      HOST: '127.0.0.1',
-      PORT: String(port),
-      LOG_FORMAT: 'json',
-      RATE_LIMITS: 'off',
-      ...env,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const own = { JWT_ACCESS_SECRET: testSecret, HOST: '127.0.0.1', PORT: String(port), LOG_FORMAT: 'json', RATE_LIMITS: 'off' };
+  const child = spawnNode({ PATH: process.env['PATH'], ...own, ...env }, { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const exited = once(child, 'exit') as Promise<[number | null]>;
   const url = `http://127.0.0.1:${port}`;
-  await eventually(
-    async () => {
-      if (child.exitCode !== null) throw new Error(`it exited with ${child.exitCode}: ${output}`);
-      return (await fetch(`${url}/health`)).ok;
-    },
-    'the node to serve',
-    20_000,
-  );
+  await nodeIsReady(url, 20_000, () => (child.exitCode === null ? undefined : `it exited with ${child.exitCode}: ${output}`));
   const node: ProcessNode = {
     url,
     process: child,
@@ -57,12 +39,4 @@ export async function startProcessNode(env: Record<string, string>): Promise<Pro
   };
   running.add(node);
   return node;
-}
-
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((listening) => probe.listen(0, '127.0.0.1', listening));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
 }
