@@ -45,7 +45,7 @@ export const replySchemas = {
     },
     {
       description:
-        'You are authenticated. Comes once, before anything else; answers auth, or comes by itself when the handshake had the credentials.',
+        'You are authenticated. Comes once, before anything of a room; answers auth, or comes by itself when the handshake had the credentials.',
     },
   ),
   joined_room: Type.Object(
@@ -90,7 +90,10 @@ export const replySchemas = {
         'What you hold of the room does not go on: take last_seq as what you saw last, and read by REST what you need of before.',
     },
   ),
-  left_room: Type.Object({ room_id: roomId }, { description: 'The room’s stream has ended, or there was none. You are a member still.' }),
+  left_room: Type.Object(
+    { room_id: roomId },
+    { description: 'The room’s stream has ended, or there was none. Your membership is as it was.' },
+  ),
   message_ack: Type.Object(
     {
       room_id: roomId,

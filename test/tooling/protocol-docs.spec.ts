@@ -13,5 +13,5 @@ it('docs/asyncapi.yaml is as the contract is (npm run docs:protocol)', async () 
 });
 
 it('a document without its markers is refused', () => {
-  expect(() => withProtocolTables('# Codes')).toThrow('needs <!-- room events -->');
+  expect(() => withProtocolTables('# Codes')).toThrow('needs <!-- commands -->');
 });
