@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
 import pg from 'pg';
 import { startNode, startPostgres, type Node } from './cluster.js';
+import { countingStatements, countStatements, readStatements, type Statement } from './statements.js';
 import type { FromLoad, LoadResult, ToLoad } from './plan.js';
 import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
 import { failures, machineLine, table, type Report } from './report.js';
@@ -32,7 +33,12 @@ interface Options {
 
 const options = new Command('npm run bench --')
   .description('Measures two nodes on one PostgreSQL (embedded, or DATABASE_URL). Needs a build: npm run build.')
-  .option('-s, --scenario <names>', `comma-separated: ${scenarios.map(({ name }) => name).join(', ')}`, scenariosNamed, [...scenarios])
+  .option(
+    '-s, --scenario <names>',
+    `comma-separated: ${scenarios.map(({ name }) => name).join(', ')}; all but presence if left out`,
+    scenariosNamed,
+    scenarios.filter(({ arrivals }) => arrivals === undefined),
+  )
   .option('--seconds <n>', 'measured time of each scenario', positive, 10)
   .option('--warmup <n>', 'seconds of load before the measured time', positive, 3)
   .option('--nodes <n>', 'nodes', positive, 2)
@@ -41,7 +47,10 @@ const options = new Command('npm run bench --')
   .option('--quick', 'less than a minute in all: 3 seconds a scenario', false)
   .option('--profile <folder>', 'write a CPU profile of each node and of the load generator')
   .option('--postgres <name=value>', 'setting of the embedded PostgreSQL; may be repeated', setting, {})
-  .addHelpText('after', '\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --scenario 1,1b --seconds 30 --json figures.json')
+  .addHelpText(
+    'after',
+    '\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --scenario 1,1b --seconds 30 --json figures.json\n  npm run bench -- --scenario presence',
+  )
   .parse()
   .opts<Options>();
 
@@ -64,7 +73,8 @@ process.exitCode = await bench().then(
 async function bench(): Promise<boolean> {
   const secret = randomBytes(32).toString('base64url');
   status('starting PostgreSQL');
-  const postgres = await startPostgres(process.env['DATABASE_URL'], options.postgres);
+  const counted = options.scenario.some(({ arrivals }) => arrivals !== undefined) && countingStatements;
+  const postgres = await startPostgres(process.env['DATABASE_URL'], { ...counted, ...options.postgres });
   const reports: Report[] = [];
   let bareRowsPerSecond = Number.NaN;
   try {
@@ -151,6 +161,8 @@ async function underLoad(
   const refused: Record<string, number> = {};
   let before: Record<string, Usage> = {};
   let after: Record<string, Usage> = {};
+  let statements: readonly Statement[] | undefined;
+  const isCounted = scenario.arrivals !== undefined;
 
   const result = await new Promise<LoadResult>((done, fail) => {
     const accept = async (message: FromLoad): Promise<void> => {
@@ -159,9 +171,11 @@ async function underLoad(
           return status(`scenario ${scenario.name}: warming up`);
         case 'measuring':
           before = await usage();
+          if (isCounted) await countStatements(db);
           return;
         case 'measured':
           after = await usage();
+          if (isCounted) statements = await readStatements(db);
           return status(`scenario ${scenario.name}: waiting for the last receivers`);
         case 'progress':
           return status(
@@ -199,7 +213,7 @@ async function underLoad(
     residentMiB: Number.isNaN(used.residentMiB) ? null : Math.round(used.residentMiB),
     cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
   }));
-  return { scenario, result, refused, problems, processes };
+  return { scenario, result, refused, problems, processes, ...(statements !== undefined && { statements }) };
 }
 
 /** @returns undefined where the server is on another machine */

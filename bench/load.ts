@@ -4,7 +4,8 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import * as hdr from 'hdr-histogram-js';
-import type { FromLoad, LoadResult, Percentiles, Plan, ToLoad } from './plan.js';
+import { allKnown, comeOnline, type Tally } from './newcomers.js';
+import type { ArrivalsResult, FromLoad, LoadResult, Percentiles, Plan, ToLoad } from './plan.js';
 import { Receiver, type Receipts } from './receiver.js';
 import { RoomFrames } from './room-frames.js';
 import { Sender, type Answers } from './sender.js';
@@ -28,9 +29,7 @@ const heads = new Promise<Readonly<Record<string, number>>>((known) => {
 async function run(plan: Plan): Promise<void> {
   const counts: Record<string, number> = {};
   const refusals: Record<string, number> = {};
-  const delivery = histogram();
-  const ack = histogram();
-  const late = histogram();
+  let [delivery, ack, late] = [histogram(), histogram(), histogram()];
   let measuring = false;
 
   const receipts: Receipts = {
@@ -78,13 +77,23 @@ async function run(plan: Plan): Promise<void> {
 
   await delay(plan.warmUpMs);
   measuring = true;
+  const { arrivals } = scenario;
+  const before = arrivals && (await latencyOf(plan.measureMs));
   const from = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
   say({ kind: 'measuring' });
-  await delay(plan.measureMs);
+  const come = arrivals === undefined ? await delay(plan.measureMs) : await arrive(plan, arrivals.withinMs, (what) => count(counts, what));
   const to = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
   measuring = false;
   say({ kind: 'measured' });
+  const measured = { deliveryMs: percentiles(delivery), ackMs: percentiles(ack), lateMs: percentiles(late) };
+  let arrivalsResult: ArrivalsResult | undefined;
+  if (before !== undefined && come !== undefined) {
+    measuring = true;
+    arrivalsResult = { ...come.result, before, after: await latencyOf(plan.measureMs) };
+    measuring = false;
+  }
 
+  const settlingFrom = performance.now();
   offering.abort();
   for (const sender of senders) sender.stop();
   await until(() => senders.every((sender) => sender.unanswered === 0));
@@ -104,9 +113,7 @@ async function run(plan: Plan): Promise<void> {
     seconds,
     acked: to.acked - from.acked,
     deliveries: to.deliveries - from.deliveries,
-    deliveryMs: percentiles(delivery),
-    ackMs: percentiles(ack),
-    lateMs: percentiles(late),
+    ...measured,
     lost: lost(),
     doubled: receipts.doubled,
     reordered: receipts.reordered,
@@ -114,11 +121,44 @@ async function run(plan: Plan): Promise<void> {
     unexpected: counts,
     framesRead: rooms.reduce((sum, { read }) => sum + read, 0),
     framesCompared: rooms.reduce((sum, { compared }) => sum + compared, 0),
-    settleMs: performance.now() - to.at,
+    settleMs: performance.now() - settlingFrom,
+    ...(arrivalsResult !== undefined && { arrivals: arrivalsResult }),
   };
-  for (const client of [...receivers, ...senders]) client.end();
+  for (const client of [...receivers, ...senders, ...(come?.sockets ?? [])]) client.end();
   say({ kind: 'done', result });
   process.disconnect();
+
+  /** Of messages alone, in so many ms from now; measuring begins anew after it. */
+  async function latencyOf(ms: number): Promise<Percentiles> {
+    delivery = histogram();
+    await delay(ms);
+    const taken = percentiles(delivery);
+    [delivery, ack, late] = [histogram(), histogram(), histogram()];
+    return taken;
+  }
+}
+
+/** Lets the newcomers come, and waits until each knows of all the others of its rooms. */
+async function arrive({ newcomers }: Plan, withinMs: number, unexpected: (what: string) => void) {
+  const joining = histogram();
+  const tally: Tally = {
+    frames: {},
+    bytes: 0,
+    known: 0,
+    joined: (us) => joining.recordValue(whole(us)),
+    unexpected,
+    now: microseconds,
+  };
+  const from = performance.now();
+  const sockets = await comeOnline(newcomers, withinMs, tally);
+  const all = allKnown(newcomers);
+  await until(() => tally.known === all);
+  const allToldMs = tally.known === all ? performance.now() - from : null;
+  if (allToldMs === null) unexpected(`newcomers know of ${tally.known} online and not of ${all}`);
+  const notJoined = sockets.filter(({ hasJoined }) => !hasJoined).length;
+  if (notJoined > 0) unexpected(`${notJoined} newcomers have not joined`);
+  const { frames, bytes } = tally;
+  return { sockets, result: { joinMs: percentiles(joining), allToldMs, frames: { ...frames }, bytes } };
 }
 
 /**

@@ -7,10 +7,18 @@ export interface Person {
   readonly nodeUrl: string;
 }
 
+/** Somebody who comes online. */
+export interface Newcomer {
+  readonly token: string;
+  readonly roomIds: readonly string[];
+  readonly nodeUrl: string;
+}
+
 export interface Plan {
   readonly scenario: Scenario;
   readonly senders: readonly Person[];
   readonly receivers: readonly Person[];
+  readonly newcomers: readonly Newcomer[];
   readonly warmUpMs: number;
   readonly measureMs: number;
   readonly contentChars: number;
@@ -35,6 +43,20 @@ export interface Percentiles {
   readonly count: number;
 }
 
+/** How users came online. */
+export interface ArrivalsResult {
+  /** Latencies of messages before and after. */
+  readonly before: Percentiles;
+  readonly after: Percentiles;
+  /** From the moment at which a user was due to the answer to its last join_room. */
+  readonly joinMs: Percentiles;
+  /** From the first arrival until each of them was told of all who are online in its rooms; null where that did not happen. */
+  readonly allToldMs: number | null;
+  /** What they received, by event. */
+  readonly frames: Readonly<Record<string, number>>;
+  readonly bytes: number;
+}
+
 export interface LoadResult {
   readonly seconds: number;
   /** Acked and delivered within the measured time. */
@@ -55,4 +77,5 @@ export interface LoadResult {
   readonly framesCompared: number;
   readonly framesRead: number;
   readonly settleMs: number;
+  readonly arrivals?: ArrivalsResult;
 }

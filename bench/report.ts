@@ -1,5 +1,6 @@
-import type { LoadResult } from './plan.js';
+import type { ArrivalsResult, LoadResult, Percentiles } from './plan.js';
 import type { Scenario } from './scenarios.js';
+import type { Statement } from './statements.js';
 
 export interface Report {
   readonly scenario: Scenario;
@@ -10,6 +11,8 @@ export interface Report {
   readonly problems: readonly string[];
   /** `machine` is all of them and whatever else ran. */
   readonly processes: readonly { readonly name: string; readonly residentMiB: number | null; readonly cpuPercent: number }[];
+  /** While users came online. */
+  readonly statements?: readonly Statement[];
 }
 
 export interface Machine {
@@ -52,17 +55,48 @@ export function table(reports: readonly Report[]): string {
   ]);
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  ');
-  const notes = reports.map(({ scenario, processes }) => {
+  const notes = reports.map(({ scenario, result, processes, statements }) => {
     const used = processes.map(
       ({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${cpuPercent}% CPU`,
     );
-    return `${scenario.name.padStart(2)}: ${scenario.title}\n    ${used.join(', ')}\n    ${goals({ scenario, result: reports.find((report) => report.scenario === scenario)?.result })}`;
+    return `${scenario.name.padStart(2)}: ${scenario.title}\n    ${used.join(', ')}\n    ${goals({ scenario, result })}${
+      result.arrivals === undefined ? '' : `\n${arrivalsNote(result, result.arrivals, statements)}`
+    }`;
   });
   return `${[line(head), ...rows.map(line)].join('\n')}\n\n${notes.join('\n')}`;
 }
 
-function goals({ scenario, result }: { scenario: Scenario; result: LoadResult | undefined }): string {
-  if (result === undefined) return '';
+const statementsShown = 12;
+const statementChars = 90;
+
+/** What it meant for messages, the database and the sockets that users came online. */
+function arrivalsNote(
+  result: LoadResult,
+  { before, after, joinMs, allToldMs, frames, bytes }: ArrivalsResult,
+  statements?: readonly Statement[],
+): string {
+  const latency = ({ p50, p99, max }: Percentiles) => `${p50.toFixed(1)} / ${p99.toFixed(1)} / ${max.toFixed(1)}`;
+  const lines = [
+    `messages, p50 / p99 / max ms: before ${latency(before)}, while they came ${latency(result.deliveryMs)}, after ${latency(after)}`,
+    `of this the generator itself was late while they came: ${latency(result.lateMs)}`,
+    `a newcomer was in all its rooms after, p50 / p99 / max ms: ${latency(joinMs)}`,
+    `each knew of all others ${allToldMs === null ? 'NEVER' : `${(allToldMs / 1_000).toFixed(1)} s after the first came`}`,
+    `frames to newcomers: ${Object.entries(frames)
+      .map(([event, count]) => `${event} ${thousands(count)}`)
+      .join(', ')}; ${thousands(bytes / 1_048_576)} MiB`,
+  ];
+  if (statements === undefined) lines.push('statements were not counted: the server has no pg_stat_statements loaded');
+  else {
+    const sum = (of: (statement: Statement) => number) => statements.reduce((total, statement) => total + of(statement), 0);
+    lines.push(`statements: ${thousands(sum(({ calls }) => calls))}, ${thousands(sum(({ ms }) => ms))} ms of the server's time`);
+    for (const { text, calls, ms } of statements.slice(0, statementsShown)) {
+      lines.push(`  ${thousands(calls).padStart(7)} x ${(ms / calls).toFixed(3)} ms  ${text.slice(0, statementChars)}`);
+    }
+  }
+  return lines.map((line) => `    ${line}`).join('\n');
+}
+
+function goals({ scenario, result }: { scenario: Scenario; result: LoadResult }): string {
   const { messagesPerSecond, deliveriesPerSecond, p50Ms, p99Ms } = scenario.goal;
   const said: string[] = [];
   const judge = (text: string, reached: boolean) => said.push(`${text} ${reached ? 'reached' : 'MISSED'}`);
@@ -72,7 +106,7 @@ function goals({ scenario, result }: { scenario: Scenario; result: LoadResult | 
     judge(`${thousands(deliveriesPerSecond)} deliveries/s`, result.deliveries / result.seconds >= deliveriesPerSecond);
   if (p50Ms !== undefined) judge(`p50 of ${p50Ms} ms`, result.deliveryMs.p50 <= p50Ms);
   if (p99Ms !== undefined) judge(`p99 of ${p99Ms} ms`, result.deliveryMs.p99 <= p99Ms);
-  return `goals: ${said.join(', ')}`;
+  return said.length === 0 ? 'no goals' : `goals: ${said.join(', ')}`;
 }
 
 /** What must not be, in words. That a goal of speed was missed is no failure. */

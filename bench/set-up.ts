@@ -5,8 +5,8 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
-import type { Person } from './plan.js';
-import type { Scenario } from './scenarios.js';
+import type { Newcomer, Person } from './plan.js';
+import type { Arrivals, Scenario } from './scenarios.js';
 
 const tokenLifeS = 86_400;
 const buckets = 16;
@@ -15,24 +15,18 @@ export interface Crowd {
   readonly roomIds: readonly string[];
   readonly senders: readonly Person[];
   readonly receivers: readonly Person[];
+  readonly newcomers: readonly Newcomer[];
 }
 
 /** @param nodeUrls the people of each room are spread over the nodes in turn */
 export async function makeCrowd(
   db: pg.Client,
-  { rooms, senders, receivers }: Scenario,
+  { rooms, senders, receivers, arrivals }: Scenario,
   nodeUrls: readonly string[],
   secret: string,
 ): Promise<Crowd> {
-  // Each bucket in turn, so that all runs share the writer's lanes out in the same way.
-  const roomIds = Array.from({ length: rooms }, (_, n) => uuidv7().slice(0, -1) + (n % buckets).toString(16));
-  const crowd = (count: number) =>
-    Array.from({ length: count }, (_, n) => ({
-      userId: uuidv7(),
-      sessionId: uuidv7(),
-      username: `bench-${randomUUID().slice(0, 13)}`,
-      place: n,
-    }));
+  const roomIds = newRoomIds(rooms);
+  const crowd = (count: number) => Array.from({ length: count }, (_, place) => ({ ...newUser(), place }));
   const sending = crowd(senders);
   const receiving = crowd(receivers);
   const everybody = [...sending, ...receiving];
@@ -40,20 +34,8 @@ export async function makeCrowd(
 
   const owner = everybody[0]?.userId;
   await db.query('BEGIN');
-  await db.query(
-    `INSERT INTO users (id, username, username_key, email, email_key, password_hash)
-     SELECT id, name, name, name || '@bench.test', name || '@bench.test', 'none' FROM unnest($1::uuid[], $2::text[]) AS u (id, name)`,
-    [everybody.map(({ userId }) => userId), everybody.map(({ username }) => username)],
-  );
-  await db.query(
-    `INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at)
-     SELECT id, user_id, sha256(uuid_send(id)), now() + interval '1 day' FROM unnest($1::uuid[], $2::uuid[]) AS s (id, user_id)`,
-    [everybody.map(({ sessionId }) => sessionId), everybody.map(({ userId }) => userId)],
-  );
-  await db.query(
-    `INSERT INTO rooms (bucket, id, name, created_by) SELECT room_bucket(id), id, 'bench ' || id, $2 FROM unnest($1::uuid[]) AS r (id)`,
-    [roomIds, owner],
-  );
+  await insertUsers(db, everybody);
+  await insertRooms(db, roomIds, owner);
   await db.query(
     'SELECT join_room(room_id, user_id, username) FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS j (room_id, user_id, username)',
     [everybody.map(({ place }) => roomOf(place)), everybody.map(({ userId }) => userId), everybody.map(({ username }) => username)],
@@ -65,7 +47,73 @@ export async function makeCrowd(
     roomId: roomOf(place),
     nodeUrl: nodeUrls[(Math.floor(place / rooms) + (place % rooms)) % nodeUrls.length] ?? '',
   });
-  return { roomIds, senders: sending.map(person), receivers: receiving.map(person) };
+  const newcomers = arrivals === undefined ? [] : await makeNewcomers(db, arrivals, nodeUrls, secret);
+  return { roomIds, senders: sending.map(person), receivers: receiving.map(person), newcomers };
+}
+
+/** Members from the beginning, so that no room has an event yet: what is measured is their coming online alone. */
+async function makeNewcomers(
+  db: pg.Client,
+  { users, rooms, roomsEach }: Arrivals,
+  nodeUrls: readonly string[],
+  secret: string,
+): Promise<Newcomer[]> {
+  const roomIds = newRoomIds(rooms);
+  const stepMax = Math.floor((rooms - 1) / roomsEach);
+  const people = Array.from({ length: users }, (_, n) => ({
+    ...newUser(),
+    // Each time other neighbours, and in each room as many.
+    roomIds: Array.from({ length: roomsEach }, (_each, k) => roomIds[(n + k * (1 + (Math.floor(n / rooms) % stepMax))) % rooms] ?? ''),
+    nodeUrl: nodeUrls[n % nodeUrls.length] ?? '',
+  }));
+  const memberships = people.flatMap((person) => person.roomIds.map((roomId) => ({ ...person, roomId })));
+  await db.query('BEGIN');
+  await insertUsers(db, people);
+  await insertRooms(db, roomIds, people[0]?.userId);
+  await db.query(
+    `INSERT INTO room_members (bucket, room_id, user_id, username, joined_seq)
+     SELECT room_bucket(room_id), room_id, user_id, username, 0 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS m (room_id, user_id, username)`,
+    [memberships.map(({ roomId }) => roomId), memberships.map(({ userId }) => userId), memberships.map(({ username }) => username)],
+  );
+  await db.query('COMMIT');
+  await db.query('ANALYZE room_members');
+  return people.map(({ userId, sessionId, username, ...person }) => ({
+    roomIds: person.roomIds,
+    nodeUrl: person.nodeUrl,
+    token: sign({ sub: userId, name: username, sid: sessionId }, secret),
+  }));
+}
+
+interface NewUser {
+  readonly userId: string;
+  readonly sessionId: string;
+  readonly username: string;
+}
+
+const newUser = (): NewUser => ({ userId: uuidv7(), sessionId: uuidv7(), username: `bench-${randomUUID().slice(0, 13)}` });
+
+/** Each bucket in turn, so that all runs share the writer's lanes out in the same way. */
+const newRoomIds = (count: number): string[] => Array.from({ length: count }, (_, n) => uuidv7().slice(0, -1) + (n % buckets).toString(16));
+
+async function insertUsers(db: pg.Client, users: readonly NewUser[]): Promise<void> {
+  const userIds = users.map(({ userId }) => userId);
+  await db.query(
+    `INSERT INTO users (id, username, username_key, email, email_key, password_hash)
+     SELECT id, name, name, name || '@bench.test', name || '@bench.test', 'none' FROM unnest($1::uuid[], $2::text[]) AS u (id, name)`,
+    [userIds, users.map(({ username }) => username)],
+  );
+  await db.query(
+    `INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at)
+     SELECT id, user_id, sha256(uuid_send(id)), now() + interval '1 day' FROM unnest($1::uuid[], $2::uuid[]) AS s (id, user_id)`,
+    [users.map(({ sessionId }) => sessionId), userIds],
+  );
+}
+
+async function insertRooms(db: pg.Client, roomIds: readonly string[], ownerId: string | undefined): Promise<void> {
+  await db.query(
+    `INSERT INTO rooms (bucket, id, name, created_by) SELECT room_bucket(id), id, 'bench ' || id, $2 FROM unnest($1::uuid[]) AS r (id)`,
+    [roomIds, ownerId],
+  );
 }
 
 /** An access token as the nodes sign theirs: JWT, HS256 (RFC 7519). */
