@@ -1,10 +1,10 @@
 import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
-import { readHeads, readLog } from '../src/bus/bus.store.js';
+import { readHeads, readLogs } from '../src/bus/bus.store.js';
 import { readHistory, type HistoryPage, type Place } from '../src/chat/history.store.js';
 import { connectionConfig, type Queryable } from '../src/database/database.js';
 import { listMembers } from '../src/rooms/member.store.js';
-import { findMembership, findVisibleRoom, listOwnRooms, listRooms } from '../src/rooms/room.store.js';
+import { findMembership, findMemberships, findVisibleRoom, listOwnRooms, listRooms } from '../src/rooms/room.store.js';
 import { createPerson, createRoom, type Person } from './support/people.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
@@ -23,6 +23,7 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
   let ann: Person;
   let huge: string;
   let rare: string;
+  let some: string[];
 
   beforeAll(async () => {
     db = await createTestDatabase();
@@ -68,9 +69,12 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
     );
     await sql.query('UPDATE rooms SET last_seq = $2 WHERE id = $1', [huge, messagesInHuge]);
     for (const table of ['messages', 'room_events']) await sql.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
+    some = (await sql.query<{ id: string }>('SELECT id FROM many LIMIT 99')).rows.map(({ id }) => id);
     await sql.query('VACUUM (ANALYZE)');
   }
 
+  const rangeOf = (roomId: string, after: number) => ({ roomId, after, upTo: messagesInHuge, maxBytes: 1_048_576 });
+  const ofAnn = (ids: readonly string[]) => ids.map((roomId) => ({ roomId, userId: ann.id }));
   const member = { history: 'shared', joinedSeq: 0, lastSeq: messagesInHuge } as const;
   /** Every statement that is asked for while people talk, join and look around. */
   const reads: [string, (on: Queryable) => Promise<unknown>][] = [
@@ -81,8 +85,10 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
     ['the newest of an author', (on) => readHistory(on, huge, member, 50, { before: Number.MAX_SAFE_INTEGER }, rare)],
     ['history of an author around a seq', (on) => readHistory(on, huge, member, 50, { around: 250_000 }, rare)],
     ['history of an author after a seq', (on) => readHistory(on, huge, member, 50, { after: 1 }, rare)],
-    ['the log for who resumes', (on) => readLog(on, huge, 250_000, messagesInHuge)],
+    ['the log for who resumes', (on) => readLogs(on, [rangeOf(huge, 250_000)])],
+    ['the logs for many who resume', (on) => readLogs(on, [rangeOf(huge, 1), rangeOf(huge, 250_000), ...some.map((id) => rangeOf(id, 0))])],
     ['the heads of rooms', (on) => readHeads(on, [huge, ...Array.from({ length: 99 }, () => uuidv7())])],
+    ['memberships of many', (on) => findMemberships(on, ofAnn([huge, ...some]))],
     ['a membership', (on) => findMembership(on, huge, ann.id)],
     ['a room', (on) => findVisibleRoom(on, huge, ann.id)],
     ['the list of rooms', (on) => listRooms(on, ann.id, { limit: 50 })],

@@ -3,35 +3,83 @@ import type { Queryable } from '../database/database.js';
 import { roomBucket } from '../database/bucket.js';
 import { eventEntry, type LogEntry } from './payload.js';
 
-/** Entries and bytes of one read, so that a node never holds a large backlog at once. A page has at least one entry. */
-const pageMaxEntries = 500;
-const pageMaxBytes = 1_048_576;
+/** Of one page, which is what a socket or a repair takes at a time. A page has at least one entry. */
+export const pageMaxEntries = 500;
+export const pageMaxBytes = 1_048_576;
+/** Of all pages that one statement reads, so that a node never holds a large backlog at once. */
+const readMaxBytes = 4_194_304;
+/** What an entry counts beside its content. */
+const entryBytes = 300;
 
-/** A room's log after seq `after`, up to and with `upTo`, ascending, cut to one page. Messages and events merged by seq. */
-export async function readLog(db: Queryable, roomId: string, after: number, upTo: number): Promise<LogEntry[]> {
-  const { rows } = await db.query<{ seq: number; is_event: boolean; json: string }>({
-    name: 'read_log',
-    // The sizes first, which stand in the rows' headers, so that no JSON is made of what is not on the page.
+/** A part of a room's log: after seq `after`, up to and with `upTo`, as much of it as one page of `maxBytes` holds. */
+export interface LogRange {
+  readonly roomId: string;
+  readonly after: number;
+  readonly upTo: number;
+  readonly maxBytes: number;
+}
+
+/**
+ * A page of each range, ascending, messages and events merged by seq. The ranges share what one statement may read in equal parts; where single
+ * entries are larger than such a part and the sum is reached, the later ranges are undefined: to be asked for again. The first range never is.
+ */
+export async function readLogs(db: Queryable, ranges: readonly LogRange[]): Promise<(LogEntry[] | undefined)[]> {
+  const share = Math.min(pageMaxBytes, Math.ceil(readMaxBytes / ranges.length));
+  const maxBytes = ranges.map((range) => Math.min(range.maxBytes, share));
+  const { rows } = await db.query<{ n: number; seq: number; is_event: boolean; json: string | null }>({
+    name: 'read_logs',
+    // The sizes first, which stand in the rows' headers, so that no JSON is made of what is on no page. LATERAL with a LIMIT keeps the planner on
+    // the primary keys. Not ordered: what is sorted here would be the whole JSON.
     text: `
-      WITH size AS (
-        (SELECT seq, octet_length(content) + 300 AS bytes FROM messages
-         WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
-        UNION ALL
-        (SELECT seq, 300 FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq LIMIT $5)
-      ), page AS MATERIALIZED (
-        SELECT max(seq) AS last FROM (
-          SELECT seq, sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before, row_number() OVER (ORDER BY seq) AS n FROM size
-        ) AS s WHERE bytes_before < $6 AND n <= $5
+      WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::int[])
+          WITH ORDINALITY AS w (bucket, room_id, after, up_to, max_bytes, n)
+      ), size AS (
+        SELECT w.n, w.max_bytes, s.seq, s.bytes, sum(s.bytes) OVER log - s.bytes AS bytes_before, row_number() OVER log AS place
+        FROM wanted AS w CROSS JOIN LATERAL (
+          (SELECT m.seq, octet_length(m.content) + ${entryBytes} AS bytes FROM messages AS m
+           WHERE m.bucket = w.bucket AND m.room_id = w.room_id AND m.seq > w.after AND m.seq <= w.up_to ORDER BY m.seq LIMIT $6)
+          UNION ALL
+          (SELECT e.seq, ${entryBytes} FROM room_events AS e
+           WHERE e.bucket = w.bucket AND e.room_id = w.room_id AND e.seq > w.after AND e.seq <= w.up_to ORDER BY e.seq LIMIT $6)
+        ) AS s
+        WINDOW log AS (PARTITION BY w.n ORDER BY s.seq)
+      ), page AS (
+        SELECT n, max(seq) AS last, sum(bytes) AS bytes FROM size WHERE bytes_before < max_bytes AND place <= $6 GROUP BY n
+      ), due AS MATERIALIZED (
+        SELECT n, last, sum(bytes) OVER (ORDER BY n) - bytes < $7 AS fits FROM page
       )
-      SELECT seq, false AS is_event, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
-      FROM messages WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= (SELECT last FROM page)
+      SELECT d.n::int, l.seq, l.is_event, l.json
+      FROM due AS d JOIN wanted AS w ON w.n = d.n CROSS JOIN LATERAL (
+        (SELECT m.seq, false AS is_event,
+           message_json(m.room_id, m.seq, m.id, m.user_id, m.username, m.content, m.client_msg_id, m.created_at) AS json
+         FROM messages AS m
+         WHERE m.bucket = w.bucket AND m.room_id = w.room_id AND m.seq > w.after AND m.seq <= d.last ORDER BY m.seq LIMIT $6)
+        UNION ALL
+        (SELECT e.seq, true, room_event_json(e.room_id, e.seq, e.kind, e.actor_id, e.user_id, e.username, e.created_at, e.data)
+         FROM room_events AS e
+         WHERE e.bucket = w.bucket AND e.room_id = w.room_id AND e.seq > w.after AND e.seq <= d.last ORDER BY e.seq LIMIT $6)
+      ) AS l
+      WHERE d.fits
       UNION ALL
-      SELECT seq, true, room_event_json(room_id, seq, kind, actor_id, user_id, username, created_at, data)
-      FROM room_events WHERE bucket = $1 AND room_id = $2 AND seq > $3 AND seq <= (SELECT last FROM page)
-      ORDER BY seq`,
-    values: [roomBucket(roomId), roomId, after, upTo, pageMaxEntries, pageMaxBytes],
+      SELECT n::int, 0, false, NULL FROM due WHERE NOT fits`,
+    values: [
+      ranges.map(({ roomId }) => roomBucket(roomId)),
+      ranges.map(({ roomId }) => roomId),
+      ranges.map(({ after }) => after),
+      ranges.map(({ upTo }) => upTo),
+      maxBytes,
+      Math.min(pageMaxEntries, Math.ceil(Math.max(...maxBytes) / entryBytes)),
+      readMaxBytes,
+    ],
   });
-  return rows.map(({ seq, is_event, json }) => (is_event ? eventEntry(seq, json) : { seq, json }));
+  const pages: (LogEntry[] | undefined)[] = ranges.map(() => []);
+  for (const { n, seq, is_event, json } of rows) {
+    if (json === null) pages[n - 1] = undefined;
+    else pages[n - 1]?.push(is_event ? eventEntry(seq, json) : { seq, json });
+  }
+  for (const page of pages) page?.sort((a, b) => a.seq - b.seq);
+  return pages;
 }
 
 /** The last seq of each room that exists. */

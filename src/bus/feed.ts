@@ -15,8 +15,9 @@ import { CONFIG, type Config } from '../config.js';
 import { connectionConfig, Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
 import type { ResyncReason } from '../protocol/replies.js';
-import { readBusKey, readHeads, readLog, readServerState, sendHeartbeat } from './bus.store.js';
+import { pageMaxBytes, readBusKey, readHeads, readServerState, sendHeartbeat } from './bus.store.js';
 import { Listener } from './listener.js';
+import { LogReads } from './log-reads.js';
 import { readPayload, type LogEntry, type PayloadReader, type SignalTag } from './payload.js';
 import { RoomLog } from './room-log.js';
 
@@ -64,7 +65,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly repairing = new Set<RoomLog>();
   /** Rooms of an epoch that is over, until they are begun anew. */
   private readonly outdated = new Set<RoomLog>();
-  private readonly reads = new Map<string, Promise<LogEntry[]>>();
+  private readonly reads: LogReads;
   private readonly listener: Listener;
   private readonly reader: PayloadReader;
   private key: Buffer | undefined;
@@ -98,6 +99,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       },
       (beat) => sendHeartbeat(this.db.watch, beat),
     );
+    this.reads = new LogReads(db);
     this.reader = this.payloadReader();
   }
 
@@ -141,20 +143,17 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 
   /**
-   * The entries of a room after seq `after`, up to and with `upTo`, at most one page; from memory where they are there. Equal reads at the
-   * same time are one read.
+   * The entries of a room after seq `after`, up to and with `upTo`, at most one page of about `maxBytes`, which has at least one entry; from memory
+   * where they are there.
    * @throws ClientError unavailable
    */
-  async read(room: RoomLog, after: number, upTo: number): Promise<readonly LogEntry[]> {
+  async read(room: RoomLog, after: number, upTo: number, maxBytes: number): Promise<readonly LogEntry[]> {
     const remembered = room.since(after);
-    if (remembered !== undefined && room.lastSeq >= upTo) return remembered.slice(0, upTo - after);
-    const key = `${room.roomId}:${room.generation}:${after}:${upTo}`;
-    let reading = this.reads.get(key);
-    if (reading === undefined) {
-      reading = readLog(this.db, room.roomId, after, upTo).finally(() => this.reads.delete(key));
-      this.reads.set(key, reading);
-    }
-    return reading;
+    if (remembered !== undefined && room.lastSeq >= upTo) return cut(remembered, upTo, maxBytes);
+    const { generation } = room;
+    const page = await this.reads.read({ roomId: room.roomId, after, upTo, maxBytes });
+    if (generation === room.generation) room.remember(page);
+    return cut(page, upTo, maxBytes);
   }
 
   async onApplicationBootstrap(): Promise<void> {
@@ -245,7 +244,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       while (!this.closed && room.isBehind && this.rooms.get(room.roomId) === room) {
         this.counters.repairs++;
         const { lastSeq, knownSeq, generation } = room;
-        const entries = await readLog(this.db, room.roomId, lastSeq, knownSeq);
+        const entries = await this.reads.read({ roomId: room.roomId, after: lastSeq, upTo: knownSeq, maxBytes: pageMaxBytes });
         if (generation === room.generation) this.passOn(room, entries, lastSeq, knownSeq);
       }
     } catch (error) {
@@ -280,6 +279,18 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.follower?.deliver(roomId, entries);
     this.signals?.delivered(roomId, entries);
   }
+}
+
+/** The entries up to `upTo` of which the first ones have fewer characters than `maxChars`: as a page from the table, it may go over by its last one. */
+function cut(entries: readonly LogEntry[], upTo: number, maxChars: number): readonly LogEntry[] {
+  let chars = 0;
+  let n = 0;
+  for (const { seq, json } of entries) {
+    if (seq > upTo || chars >= maxChars) break;
+    chars += json.length;
+    n++;
+  }
+  return entries.slice(0, n);
 }
 
 /** The first seqs that a read should have brought and did not. A page may end early, but not be empty. */

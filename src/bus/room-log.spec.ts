@@ -50,6 +50,44 @@ describe('the log of a room', () => {
     expect(room.since(10_030)).toBeUndefined();
   });
 
+  it('remembers what was read from the table where it goes before the rest without a gap, and never more than it may', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 1_500 }),
+        fc.integer({ min: 0, max: 60 }),
+        fc.array(fc.record({ from: fc.integer({ min: 1, max: 1_500 }), length: fc.integer({ min: 0, max: 700 }), hole: fc.nat() }), {
+          maxLength: 8,
+        }),
+        fc.constantFrom(10, 300, 2_000),
+        (head, live, pages, chars) => {
+          const room = new RoomLog('room');
+          const padded = (from: number, to: number) => entries(from, to).map(({ seq }) => ({ seq, json: `${seq}`.padEnd(chars) }));
+          room.open(head);
+          for (const one of padded(head + 1, head + live)) room.take(one);
+          for (const { from, length, hole } of pages) {
+            const page = padded(from, from + length - 1);
+            room.remember(hole % 3 === 0 ? page.filter((_, n) => n !== hole % length) : page);
+          }
+          const first = padded(0, room.lastSeq).findIndex(({ seq }) => room.since(seq) !== undefined);
+          const known = room.since(first) ?? [];
+          expect(known).toEqual(padded(first + 1, room.lastSeq));
+          expect(known.length).toBeLessThanOrEqual(1_000);
+          expect(known.length * chars).toBeLessThanOrEqual(262_144);
+        },
+      ),
+    );
+    const room = new RoomLog('room');
+    room.remember(entries(1, 5)); // of a log whose head is not known
+    room.open(10);
+    expect(room.since(0)).toBeUndefined();
+    room.remember(entries(3, 9));
+    expect(room.since(8)).toBeUndefined();
+    room.remember(entries(8, 12));
+    expect(room.since(7)).toEqual(entries(8, 10));
+    room.remember(entries(2, 9));
+    expect(room.since(1)).toEqual(entries(2, 10));
+  });
+
   it('forgets everything with a reset, and says so by its generation', () => {
     const room = new RoomLog('room');
     room.open(5);

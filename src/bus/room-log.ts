@@ -69,6 +69,22 @@ export class RoomLog {
     return true;
   }
 
+  /** Takes, of entries that were read from the table, those right before what is remembered, as far as there is room for them. */
+  remember(entries: readonly LogEntry[]): void {
+    if (this.head === undefined) return;
+    const first = this.kept[0]?.seq ?? this.head + 1;
+    let from = entries.findLastIndex(({ seq }) => seq < first) + 1;
+    const to = from;
+    let chars = this.keptChars;
+    while (from > 0 && entries[from - 1]?.seq === first - 1 - (to - from)) {
+      chars += entries[from - 1]?.json.length ?? 0;
+      if (chars > keptMaxChars || this.kept.length + to - from >= keptMaxEntries) break;
+      this.keptChars = chars;
+      from--;
+    }
+    if (from < to) this.kept = [...entries.slice(from, to), ...this.kept];
+  }
+
   /** Passes over seqs that do not exist, so that the next entry is `seq`. */
   skipTo(seq: number): void {
     this.head = seq - 1;

@@ -5,10 +5,11 @@
 import { Inject, Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
+import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
 import { ClientError } from '../protocol/errors.js';
-import { findMembership, type Membership } from '../rooms/room.store.js';
+import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
 import { appendMessages, laneOf, type NewMessage } from './message.store.js';
 import { MessageWriter } from './message-writer.js';
 
@@ -26,12 +27,9 @@ export interface Stored {
 @Injectable()
 export class ChatService implements BeforeApplicationShutdown {
   private readonly writer: MessageWriter;
+  private readonly memberships: BatchedReads<MembershipKey, Membership | undefined>;
 
-  constructor(
-    private readonly db: Database,
-    @Inject(CONFIG) config: Config,
-    @Inject(LOGGER) log: Logger,
-  ) {
+  constructor(db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.writer = new MessageWriter({
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
@@ -39,6 +37,7 @@ export class ChatService implements BeforeApplicationShutdown {
       append: (batch) => appendMessages(db, batch),
       onBatchFailed: (error, messages) => log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused'),
     });
+    this.memberships = new BatchedReads({ ask: (keys) => findMemberships(db, keys), questionsMax: 1_000, readsMax: 2 });
   }
 
   /**
@@ -66,11 +65,11 @@ export class ChatService implements BeforeApplicationShutdown {
   }
 
   /**
-   * What the user may read of a room, as of now.
+   * What the user may read of a room, as of now: never as of before the call.
    * @throws ClientError not_a_member (also where there is no such room), unavailable
    */
   async membership(roomId: string, userId: string): Promise<Membership> {
-    const membership = await findMembership(this.db, roomId, userId);
+    const membership = await this.memberships.ask({ roomId, userId });
     if (membership === undefined) throw new ClientError('not_a_member');
     return membership;
   }

@@ -33,6 +33,11 @@ export class Outbox {
     return this.bytes + this.socket.writableLength;
   }
 
+  /** Bytes of the budget that are left; 0 above it. */
+  get freeBytes(): number {
+    return Math.max(0, this.maxBytes - this.waitingBytes);
+  }
+
   /** False above the budget; then `onDrained` is called later. */
   get hasRoom(): boolean {
     if (this.waitingBytes < this.maxBytes) return true;

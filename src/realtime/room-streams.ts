@@ -19,6 +19,8 @@ import type { Outbox } from './outbox.js';
 import type { Subscriber, Subscription } from './subscription.js';
 
 const catchUpRetryMs = 500;
+/** Rooms of one socket for which a page is read at the same time. */
+const caughtUpTogether = 100;
 
 export interface StreamParts {
   readonly chat: ChatService;
@@ -117,16 +119,19 @@ export class RoomStreams implements Subscriber {
     else this.parts.presence.stopTyping(roomId, this.userId, this);
   }
 
-  /** Reads what the streams of this socket miss, a page at a time, while the socket takes it. */
+  /** Reads what the streams of this socket miss, a page of each at a time, while the socket takes it. */
   async catchUp(): Promise<void> {
     if (this.catchingUp) return;
     this.catchingUp = true;
     try {
       for (let behind = this.behind(); behind.length > 0; behind = this.behind()) {
-        for (const subscription of behind) {
-          if (!this.outbox.hasRoom) return; // called again when it has drained
-          await subscription.catchUp();
-        }
+        if (!this.outbox.hasRoom) return; // called again when it has drained
+        // Many at once, so that they are few reads, and each with a part of what the socket takes now, so that little is read in vain.
+        const next = behind.slice(0, caughtUpTogether);
+        const maxBytes = Math.ceil(this.outbox.freeBytes / next.length);
+        const pages = await Promise.allSettled(next.map((subscription) => subscription.catchUp(maxBytes)));
+        for (const subscription of next) this.putLast(subscription);
+        if (pages.some(({ status }) => status === 'rejected')) throw new Error('not all could be read');
       }
       this.tellAfresh();
     } catch {
@@ -193,6 +198,14 @@ export class RoomStreams implements Subscriber {
       if (!subscription.takeMissedSignals()) continue;
       for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(textFrame(text));
     }
+  }
+
+  /** So that each has its turn, also where the socket never takes what all of them miss. */
+  private putLast(subscription: Subscription): void {
+    const { roomId } = subscription.room;
+    if (this.subscriptions.get(roomId) !== subscription) return;
+    this.subscriptions.delete(roomId);
+    this.subscriptions.set(roomId, subscription);
   }
 
   private behind(): Subscription[] {

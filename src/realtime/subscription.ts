@@ -111,18 +111,19 @@ export class Subscription {
   }
 
   /**
-   * Reads one page of what is missing and sends it; at the end of it the stream is live.
+   * Reads one page of what is missing, of about `maxBytes`, and sends it; at the end of it the stream is live.
    * @throws ClientError unavailable; then nothing has changed
    */
-  async catchUp(): Promise<void> {
+  async catchUp(maxBytes: number): Promise<void> {
+    const { cursor } = this;
     const { generation } = this.room;
     // Not up to what is known to exist: an end of the membership is noted only when the feed has passed it on.
     const upTo = Math.min(Math.max(this.room.lastSeq, this.memberAt), this.endSeq);
-    const entries = this.cursor < upTo ? await this.feed.read(this.room, this.cursor, upTo) : [];
-    if (this.state !== 'behind' || generation !== this.room.generation) return;
+    const entries = cursor < upTo ? await this.feed.read(this.room, cursor, upTo, maxBytes) : [];
+    if (this.state !== 'behind' || generation !== this.room.generation || cursor !== this.cursor) return;
     // Other rooms of this socket may have filled it meanwhile: read again when it has drained.
     if (!this.owner.outbox.hasRoom) return;
-    if (firstHole(entries, this.cursor, upTo) !== undefined) return this.resync('gap_in_log');
+    if (firstHole(entries, cursor, upTo) !== undefined) return this.resync('gap_in_log');
     const reached = (entries.at(-1)?.seq ?? this.cursor) >= Math.min(this.room.lastSeq, this.endSeq);
     if (this.history === undefined) this.putLive(entries);
     else this.putHistory(entries, reached, this.history.id);

@@ -50,6 +50,35 @@ export async function findMembership(db: Queryable, roomId: string, userId: stri
   return row && { lastSeq: row.last_seq, history: row.history, joinedSeq: row.joined_seq, role: row.role };
 }
 
+export interface MembershipKey {
+  readonly roomId: string;
+  readonly userId: string;
+}
+
+/**
+ * The same for many at once, in the order of the keys.
+ * @throws ClientError `unavailable`
+ */
+export async function findMemberships(db: Queryable, keys: readonly MembershipKey[]): Promise<(Membership | undefined)[]> {
+  const { rows } = await db.query<{ n: number; last_seq: number; history: History; joined_seq: number; role: Role }>({
+    name: 'find-memberships',
+    // LATERAL with a LIMIT keeps the planner on the primary keys, whatever it knows of the tables.
+    text: `SELECT w.n::int, r.last_seq, r.history, m.joined_seq, m.role
+      FROM unnest($1::smallint[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS w (bucket, room_id, user_id, n)
+      CROSS JOIN LATERAL (
+        SELECT rooms.last_seq, rooms.history FROM rooms WHERE rooms.bucket = w.bucket AND rooms.id = w.room_id LIMIT 1
+      ) AS r
+      CROSS JOIN LATERAL (
+        SELECT rm.joined_seq, rm.role FROM room_members AS rm
+        WHERE rm.bucket = w.bucket AND rm.room_id = w.room_id AND rm.user_id = w.user_id LIMIT 1
+      ) AS m`,
+    values: [keys.map(({ roomId }) => roomBucket(roomId)), keys.map(({ roomId }) => roomId), keys.map(({ userId }) => userId)],
+  });
+  const found: (Membership | undefined)[] = keys.map(() => undefined);
+  for (const row of rows) found[row.n - 1] = { lastSeq: row.last_seq, history: row.history, joinedSeq: row.joined_seq, role: row.role };
+  return found;
+}
+
 export async function findRoom(db: Queryable, roomId: string): Promise<Room | undefined> {
   const { rows } = await db.query<Room>(
     `SELECT ${roomColumns} FROM rooms AS r WHERE r.bucket = $1 AND r.id = $2 AND r.deleted_at IS NULL`,

@@ -1,0 +1,76 @@
+import { BatchedReads } from './batched-reads.js';
+
+/** Reads that are answered when the test says so; each answer is the number of the read it came from. */
+function held(options: { questionsMax?: number; readsMax?: number } = {}) {
+  const sent: { questions: readonly string[]; answer: () => void; fail: (error: Error) => void }[] = [];
+  const reads = new BatchedReads<string, string>({
+    ask: (questions) =>
+      new Promise((answered, failed) => {
+        const n = sent.length;
+        sent.push({ questions, answer: () => answered(questions.map((question) => `${question} of read ${n}`)), fail: failed });
+      }),
+    questionsMax: 100,
+    readsMax: 1,
+    ...options,
+  });
+  return { reads, sent, asked: () => sent.map(({ questions }) => questions) };
+}
+const turn = () => new Promise((over) => setImmediate(over));
+
+it('what is asked in one turn, or while a read is under way, goes together, in order, and each gets its own answer', async () => {
+  const { reads, sent, asked } = held();
+  const first = [reads.ask('a'), reads.ask('b')];
+  expect(asked()).toEqual([]);
+  await turn();
+  const second = [reads.ask('c'), reads.ask('d'), reads.ask('e')];
+  await turn();
+  expect(asked()).toEqual([['a', 'b']]);
+  sent[0]?.answer();
+  expect(await Promise.all(first)).toEqual(['a of read 0', 'b of read 0']);
+  await turn();
+  expect(asked()).toEqual([
+    ['a', 'b'],
+    ['c', 'd', 'e'],
+  ]);
+  sent[1]?.answer();
+  expect(await Promise.all(second)).toEqual(['c of read 1', 'd of read 1', 'e of read 1']);
+});
+
+it('nobody is given an answer that was under way when it asked', async () => {
+  const { reads, sent } = held({ readsMax: 2 });
+  const before = reads.ask('the same');
+  await turn();
+  const after = reads.ask('the same');
+  await turn();
+  sent[0]?.answer();
+  sent[1]?.answer();
+  expect(await Promise.all([before, after])).toEqual(['the same of read 0', 'the same of read 1']);
+});
+
+it('no more reads are under way than allowed, and none has more questions', async () => {
+  const { reads, sent, asked } = held({ questionsMax: 2, readsMax: 2 });
+  const answers = Promise.all(['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((question) => reads.ask(question)));
+  for (let n = 0; n < 5; n++) await turn();
+  expect(asked()).toEqual([
+    ['a', 'b'],
+    ['c', 'd'],
+  ]);
+  for (let n = 0; n < 4; n++) {
+    sent[n]?.answer();
+    for (let k = 0; k < 5; k++) await turn();
+  }
+  expect(asked().slice(2)).toEqual([['e', 'f'], ['g']]);
+  expect(await answers).toHaveLength(7);
+});
+
+it('a read that fails fails those who were in it alone, and the next one goes on', async () => {
+  const { reads, sent } = held();
+  const first = reads.ask('a');
+  await turn();
+  const second = reads.ask('b');
+  sent[0]?.fail(new Error('away'));
+  await expect(first).rejects.toThrow('away');
+  await turn();
+  sent[1]?.answer();
+  expect(await second).toBe('b of read 1');
+});

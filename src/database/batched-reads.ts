@@ -1,0 +1,57 @@
+/**
+ * Questions of one kind to the database that are asked together: what comes while the reads before are under way is the next read.
+ *
+ * No answer is older than its question: a read has only questions that were put before its statement was sent, and nobody is given the answer of
+ * one that is under way already. Beside that there is no cache. At most `readsMax` are under way, so that no storm of questions takes the pool from
+ * others; an idle one asks at the end of the turn. (The package dataloader has no such limit, and shares by default what is under way.)
+ */
+export class BatchedReads<Question, Answer> {
+  private waiting: { question: Question; answered: (answer: Answer) => void; failed: (error: unknown) => void }[] = [];
+  private underWay = 0;
+  private due = false;
+
+  /**
+   * @param options.ask answers as many questions as it is given, in their order
+   * @param options.questionsMax of one read
+   */
+  constructor(
+    private readonly options: {
+      readonly ask: (questions: readonly Question[]) => Promise<readonly Answer[]>;
+      readonly questionsMax: number;
+      readonly readsMax: number;
+    },
+  ) {}
+
+  /** Rejects with the error of the read that the question was in. */
+  ask(question: Question): Promise<Answer> {
+    return new Promise((answered, failed) => {
+      this.waiting.push({ question, answered, failed });
+      this.schedule();
+    });
+  }
+
+  /** At the end of the turn: the frames that came in one chunk, of whatever sockets, ask together. */
+  private schedule(): void {
+    if (this.due || this.waiting.length === 0 || this.underWay >= this.options.readsMax) return;
+    this.due = true;
+    setImmediate(() => {
+      this.due = false;
+      void this.read();
+      this.schedule();
+    });
+  }
+
+  private async read(): Promise<void> {
+    const batch = this.waiting.splice(0, this.options.questionsMax);
+    this.underWay++;
+    try {
+      const answers = await this.options.ask(batch.map(({ question }) => question));
+      for (const [n, { answered }] of batch.entries()) answered(answers[n] as Answer);
+    } catch (error) {
+      for (const { failed } of batch) failed(error);
+    } finally {
+      this.underWay--;
+      this.schedule();
+    }
+  }
+}
