@@ -11,6 +11,7 @@ export const imports = {
   auth: ['users', 'database', 'protocol', 'rest'],
   users: ['database', 'protocol', 'rest'],
   docs: ['protocol'],
+  doctor: ['auth', 'bus', 'database', 'protocol'],
   health: ['realtime', 'bus', 'database', 'protocol'],
   database: ['protocol'],
   rest: ['protocol'],

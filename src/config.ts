@@ -48,7 +48,7 @@ export const settings = {
     pattern: '^(postgres(ql)?://.+)?$',
     default: '',
     description:
-      'Direct address of the same database for LISTEN, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.',
+      'Direct address of the same database for LISTEN and migrations, needed when DATABASE_URL goes through PgBouncer; empty uses DATABASE_URL.',
   }),
   DATABASE_POOL_SIZE: whole(
     2,
@@ -127,19 +127,28 @@ export class ConfigError extends Error {
   }
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
  * Validates an environment. An unset or empty variable takes its default.
  * @throws ConfigError naming every wrong setting at once.
  */
-export function loadConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
+export function loadConfig(env: Environment = process.env): Config {
+  const { config, problems } = readConfig(env);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
+}
+
+/** The same for whoever goes on all the same: a setting that is wrong is named among the problems, and has its default. */
+export function readConfig(env: Environment = process.env): { config: Config; problems: string[] } {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
   for (const [name, schema] of Object.entries(settings) as [SettingName, (typeof settings)[SettingName]][]) {
     const text = env[name];
     const value = text === undefined || text === '' ? Value.Default(schema, undefined) : Type.IsInteger(schema) ? numberFrom(text) : text;
-    if (!Value.Check(schema, value))
-      problems.push(`${name}=${secrets.has(name) ? '(hidden)' : JSON.stringify(text).slice(1, -1)}: ${allowed(schema)}`);
-    values[name] = value;
+    const isAllowed = Value.Check(schema, value);
+    if (!isAllowed) problems.push(`${name}=${secrets.has(name) ? '(hidden)' : JSON.stringify(text).slice(1, -1)}: ${allowed(schema)}`);
+    values[name] = isAllowed ? value : Value.Default(schema, undefined);
   }
   const config = values as Config;
   if (config.DATABASE_URL !== '' && config.JWT_ACCESS_SECRET === '' && !env['JWT_ACCESS_SECRET']) {
@@ -147,8 +156,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
       'JWT_ACCESS_SECRET is missing: with DATABASE_URL set it must be given, at least 32 bytes, e.g. from: openssl rand -base64 48',
     );
   }
-  if (problems.length > 0) throw new ConfigError(problems);
-  return Object.freeze(config);
+  return { config: Object.freeze(config), problems };
 }
 
 /** What a setting may be, in words, from its schema. */

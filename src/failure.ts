@@ -11,16 +11,19 @@ export class OperatorError extends Error {}
 export function failForPeople(error: unknown): never {
   const expected = [ConfigError, EmbeddedPostgresError, UsageError, OperatorError].some((kind) => error instanceof kind);
   process.stderr.write(
-    `${expected && error instanceof Error ? error.message : (describeUnreachable(error) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
+    `${expected && error instanceof Error ? error.message : (describeUnreachable(rootOf(error)) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
   );
   process.exit(1);
 }
 
-/** Errors of the network and of a server's refusal to let us in (SQLSTATE classes 28, 3D, 53 and 57). */
+/** What a node says to a client hides the database's own words in its cause. */
+const rootOf = (error: unknown): unknown => (error instanceof Error && error.cause !== undefined ? rootOf(error.cause) : error);
+
+/** Errors of the network and of a server's refusal to let us in (SQLSTATE classes 08, 28, 3D, 53 and 57). */
 function describeUnreachable(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const unreachable =
-    /^(ECONN|EHOST|ENET|ETIMEDOUT|ENOTFOUND|EAI_|28|3D|53|57)/.test(code) || (error instanceof Error && /timeout/i.test(error.message));
+    /^(ECONN|EHOST|ENET|ETIMEDOUT|ENOTFOUND|EAI_|08|28|3D|53|57)/.test(code) || (error instanceof Error && /timeout/i.test(error.message));
   if (!unreachable) return undefined;
   const messages = error instanceof AggregateError ? error.errors.map((inner: Error) => inner.message) : [(error as Error).message];
   return `Trunkline can't use the database at DATABASE_URL: ${messages.join('; ')}`;

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createApp } from './app.js';
 import { ConfigError, loadConfig, type Config } from './config.js';
+import { directUrl } from './database/database.js';
 import { secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './database/embedded-postgres.js';
 import { migrate, serverProblems } from './database/migrations.js';
 import { failForPeople } from './failure.js';
@@ -34,7 +35,7 @@ async function start(): Promise<void> {
   }
   const problems = await serverProblems(config.DATABASE_URL);
   if (problems.length > 0) throw new ConfigError(problems);
-  await migrate(config.DATABASE_URL, log);
+  await migrate(directUrl(config), log);
 
   app = await createApp(config, log);
   if (stopping) return;

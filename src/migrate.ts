@@ -1,6 +1,7 @@
 /** `npm run migrate [-- up | down [COUNT]]`: the migrations alone, on DATABASE_URL or on the embedded database. */
 import { parseArgs } from 'node:util';
 import { loadConfig } from './config.js';
+import { directUrl } from './database/database.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { migrate } from './database/migrations.js';
 import { createLogger } from './logger.js';
@@ -9,7 +10,7 @@ import { failForPeople, UsageError } from './failure.js';
 const usage = `Usage: npm run migrate [-- up | down [COUNT]]
   up     brings the schema up to date (the default; a node does it by itself when it starts)
   down   takes back the last migration, or the last COUNT, and with them the data that they hold
-The database is DATABASE_URL's, or the embedded one in DATA_DIR.
+The database is DATABASE_LISTEN_URL's where that is set, else DATABASE_URL's, or the embedded one in DATA_DIR.
 `;
 
 try {
@@ -29,7 +30,7 @@ async function run(): Promise<void> {
   const embedded = config.DATABASE_URL === '' ? await startEmbeddedPostgres(config.DATA_DIR) : undefined;
   try {
     const done = await migrate(
-      embedded?.connectionString ?? config.DATABASE_URL,
+      embedded?.connectionString ?? directUrl(config),
       log,
       direction,
       direction === 'up' ? Infinity : Number(count),

@@ -7,7 +7,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Config } from '../config.js';
 import type { Grant } from './auth.service.js';
 
-const accessCookie = 'trunkline_access';
+export const accessCookie = 'trunkline_access';
 const refreshCookie = 'trunkline_refresh';
 
 type Lives = Pick<Config, 'ACCESS_TOKEN_TTL_S' | 'REFRESH_TOKEN_TTL_S'>;

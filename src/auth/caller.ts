@@ -25,7 +25,7 @@ function addressFrom(text = ''): string | null {
 }
 
 /** Whom an address stands for when attempts are counted: a customer of IPv6 has 2^64 addresses at the least. */
-export function networkOf({ address }: Caller): string {
+export function networkOf({ address }: Pick<Caller, 'address'>): string {
   if (address === null || !ipaddr.IPv6.isValid(address)) return address ?? '';
   return ipaddr.IPv6.parse(address).parts.slice(0, 4).join(':');
 }

@@ -94,5 +94,8 @@ export class RateLimits {
   }
 }
 
+/** The key under which the table counts. */
+export const rateLimitKey = (limit: RateLimit, key: string): string => `${limit}:${digest(key)}`;
+
 /** The table need not say who tried to log in from where; and what was typed as a name may be of any length. */
 const digest = (key: string): string => createHash('sha256').update(key).digest('base64url').slice(0, 22);

@@ -12,7 +12,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
-import { connectionConfig, Database } from '../database/database.js';
+import { connectionConfig, Database, directUrl } from '../database/database.js';
 import { LOGGER } from '../logger.js';
 import type { ResyncReason } from '../protocol/replies.js';
 import { pageMaxBytes, readBusKey, readHeads, readServerState, sendHeartbeat } from './bus.store.js';
@@ -81,9 +81,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     @Inject(CONFIG) config: Config,
     @Inject(LOGGER) private readonly log: Logger,
   ) {
-    const listenUrl = config.DATABASE_LISTEN_URL === '' ? config.DATABASE_URL : config.DATABASE_LISTEN_URL;
     this.listener = new Listener(
-      connectionConfig(listenUrl, 'listen'),
+      connectionConfig(directUrl(config), 'listen'),
       randomUUID(),
       {
         connected: () => {

@@ -42,6 +42,16 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
 
 /** One for the heartbeat, one for the heads of the rooms. */
 const watchConnections = 2;
+/** A lane may have two batches' connections; see the message writer. */
+const connectionsPerLane = 2;
+
+/** What one node holds at most, with the connection that listens. */
+export const connectionsPerNode = ({ DATABASE_POOL_SIZE, WRITER_LANES }: Config): number =>
+  DATABASE_POOL_SIZE + connectionsPerLane * WRITER_LANES + watchConnections + 1;
+
+/** Where a session must be one's own: for LISTEN, and for the lock that the migrations hold. Not by way of a pooler of transactions. */
+export const directUrl = ({ DATABASE_URL, DATABASE_LISTEN_URL }: Config): string =>
+  DATABASE_LISTEN_URL === '' ? DATABASE_URL : DATABASE_LISTEN_URL;
 
 export interface Queryable {
   query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
@@ -57,7 +67,11 @@ export class Database implements Queryable, OnApplicationShutdown {
 
   constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE });
-    this.writers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'writer'), max: 2 * config.WRITER_LANES, idleTimeoutMillis: 0 });
+    this.writers = new pg.Pool({
+      ...connectionConfig(config.DATABASE_URL, 'writer'),
+      max: connectionsPerLane * config.WRITER_LANES,
+      idleTimeoutMillis: 0,
+    });
     this.watchers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'watch'), max: watchConnections });
     this.watch = { query: (query, values) => queryOn(this.watchers, query, values) };
     // Without a listener the death of an idle connection would end the process.

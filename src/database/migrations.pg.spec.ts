@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { pino } from 'pino';
+import { runCommand } from '../../test/support/command.js';
 import { startProcessNode } from '../../test/support/process-node.js';
 import { createPerson, createRoom } from '../../test/support/people.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
@@ -39,6 +40,12 @@ async function schema(): Promise<string[]> {
     ORDER BY 1`);
   return rows.map(({ line }) => line);
 }
+
+it('go by the direct address where there is one: a pooler of transactions would give their lock to somebody else', async () => {
+  const { code } = await runCommand('migrate', [], { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none', DATABASE_LISTEN_URL: test.url });
+  expect(code).toBe(0);
+  expect(await migrate(test.url, log)).toBe(0);
+});
 
 it('up, down to nothing and up again gives the same schema, and down leaves nothing behind', async () => {
   expect(await migrate(test.url, log)).toBe(migrations);

@@ -1,10 +1,12 @@
+import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import type { Queryable } from './database.js';
 
 const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
-const newestSupported = 18;
+export const newestSupported = 18;
 const oldestSupported = 15;
 
 /**
@@ -40,6 +42,15 @@ export async function migrate(
   } finally {
     await client.end();
   }
+}
+
+/** The migrations that this version brings and the database has not had, and those that it had of a version that is not this one. */
+export async function compareMigrations(db: Queryable): Promise<{ pending: string[]; unknown: string[] }> {
+  const ours = (await readdir(folder)).map((file) => file.replace(/\.sql$/, '')).toSorted();
+  const { rows: tables } = await db.query<{ exists: boolean }>("SELECT to_regclass('migrations') IS NOT NULL AS exists");
+  const { rows } = tables[0]?.exists === true ? await db.query<{ name: string }>('SELECT name FROM migrations ORDER BY id') : { rows: [] };
+  const theirs = rows.map(({ name }) => name);
+  return { pending: ours.filter((name) => !theirs.includes(name)), unknown: theirs.filter((name) => !ours.includes(name)) };
 }
 
 /** Says, in one sentence each, why this server can't keep Trunkline's promises; empty when it can. */

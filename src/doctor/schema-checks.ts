@@ -1,0 +1,108 @@
+/** What Trunkline has put into the database: whole, in force, and out of others' reach. */
+import { compareMigrations } from '../database/migrations.js';
+import { fail, ok, warn, type Check, type Finding } from './check.js';
+import type { Server } from './server.js';
+
+/** Tables and functions are ours where they have the owner and the schema of `rooms`. */
+const ourTables =
+  "SELECT c.* FROM pg_class AS c JOIN pg_class AS r ON r.oid = to_regclass('rooms') AND r.relnamespace = c.relnamespace AND r.relowner = c.relowner";
+
+export const schemaChecks: readonly Check<Server>[] = [
+  { name: 'migrations', run: migrations },
+  { name: 'privileges', run: privileges },
+  { name: 'superuser', run: superuser },
+  { name: 'who may connect', run: whoMayConnect },
+  { name: 'triggers', run: triggers },
+  { name: 'indexes', run: indexes },
+  { name: 'pg_trgm', run: trigrams },
+  { name: 'collation', run: collation },
+];
+
+async function migrations({ sql }: Server): Promise<readonly Finding[]> {
+  const { pending, unknown } = await compareMigrations(sql);
+  if (unknown.length > 0)
+    return warn(`${unknown.join(', ')}: the database is ahead of this version. Right while nodes are replaced; else run the newer version`);
+  if (pending.length > 0) return warn(`${pending.length} to come (${pending[0]} …): a node brings them when it starts, or npm run migrate`);
+  return ok('all there');
+}
+
+async function privileges({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ missing: string }>(
+    `WITH ours AS (${ourTables})
+     SELECT relname || ' (' || p || ')' AS missing FROM ours, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+     WHERE relkind = 'r' AND NOT has_table_privilege(oid, p)
+     UNION ALL SELECT relname || ' (USAGE)' FROM ours WHERE CASE WHEN relkind = 'S' THEN NOT has_sequence_privilege(oid, 'USAGE') END
+     UNION ALL SELECT proname || '()' FROM pg_proc AS f JOIN pg_class AS r ON r.oid = to_regclass('rooms') AND r.relowner = f.proowner
+       WHERE f.pronamespace = r.relnamespace AND NOT has_function_privilege(f.oid, 'EXECUTE')`,
+  );
+  const missing = rows.map((row) => row.missing);
+  if (missing.length === 0) return ok('the role may do all that a node does');
+  return fail(
+    `the role lacks ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ` and ${missing.length - 5} more` : ''}: let it own the database and its tables`,
+  );
+}
+
+async function superuser({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ super: boolean }>('SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user');
+  return rows[0]?.super === true
+    ? warn(
+        'the role is a superuser: whoever gets at a node has the whole server. CREATE ROLE … LOGIN, and make it the owner of the database',
+      )
+    : ok('the role is none');
+}
+
+/** Who may connect may LISTEN, and so read along. */
+async function whoMayConnect({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string; database: string }>(
+    `SELECT rolname AS name, current_database() AS database FROM pg_roles
+     WHERE rolcanlogin AND NOT rolsuper AND rolname <> current_user AND has_database_privilege(oid, current_database(), 'CONNECT') ORDER BY 1`,
+  );
+  if (rows.length === 0) return ok('nobody else but superusers');
+  const names = rows.map(({ name }) => name);
+  return warn(
+    `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''} may connect, LISTEN, and so read all messages along: ` +
+      `REVOKE CONNECT ON DATABASE ${rows[0]?.database} FROM PUBLIC, or trust them`,
+  );
+}
+
+async function triggers({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string; table_name: string }>(
+    `SELECT tgname AS name, ours.relname AS table_name FROM pg_trigger JOIN (${ourTables}) AS ours ON ours.oid = tgrelid
+     WHERE NOT tgisinternal AND tgenabled <> 'O' ORDER BY 1`,
+  );
+  if (rows.length === 0) return ok('all in force');
+  return rows.flatMap(({ name, table_name: table }) =>
+    fail(`${name} is disabled, and with it a promise: ALTER TABLE ${table} ENABLE TRIGGER ${name}`),
+  );
+}
+
+async function indexes({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string }>(
+    `SELECT ours.relname AS name FROM pg_index JOIN (${ourTables}) AS ours ON ours.oid = indexrelid WHERE NOT indisvalid OR NOT indisready`,
+  );
+  return rows.length === 0 ? ok('all valid') : rows.flatMap(({ name }) => fail(`${name} is not valid: REINDEX INDEX CONCURRENTLY ${name}`));
+}
+
+async function trigrams({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ migrated: boolean; indexed: boolean }>(
+    "SELECT to_regclass('rooms') IS NOT NULL AS migrated, to_regclass('rooms_name_search_idx') IS NOT NULL AS indexed",
+  );
+  if (rows[0]?.indexed === true || rows[0]?.migrated !== true)
+    return ok(rows[0]?.migrated === true ? 'rooms are searched by index' : 'comes with the migrations');
+  return warn(
+    'rooms are searched by reading them. Where there are many: CREATE EXTENSION pg_trgm (package postgresql-contrib), then the CREATE INDEX of migrations/0009_room_search.sql',
+  );
+}
+
+/** After an upgrade of the system's C library, text may sort otherwise than the indexes were built. */
+async function collation({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string; stale: boolean }>(
+    `SELECT datname AS name, datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid) AS stale
+     FROM pg_database WHERE datname = current_database()`,
+  );
+  return rows[0]?.stale === true
+    ? fail(
+        `the rules of sorting have changed under the indexes: REINDEX DATABASE ${rows[0].name}, then ALTER DATABASE ${rows[0].name} REFRESH COLLATION VERSION`,
+      )
+    : ok('as the indexes were built');
+}
