@@ -19,7 +19,7 @@ export async function createApp(config: Config, log: Logger): Promise<NestFastif
     bodyParser: false,
   });
   const isDraining = (): boolean => app.get(RealtimeGateway).isDraining;
-  await useRest(app, log, isDraining);
+  await useRest(app, log, [...app.get(AllowedOrigins).listed], isDraining);
   app.useWebSocketAdapter(new RealtimeAdapter(app, app.get(AccessTokens), app.get(AllowedOrigins), isDraining));
   return app;
 }

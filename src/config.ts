@@ -74,7 +74,7 @@ export const settings = {
   ALLOWED_ORIGINS: listOf(
     isOrigin,
     'be empty or origins like https://chat.example.org, separated by commas',
-    "Origins whose pages may use the cookies, for REST and the socket; empty allows those of the request's own host.",
+    "Origins whose pages may call REST (CORS) and use the cookies, for the socket too; empty allows those of the request's own host.",
   ),
   TRUSTED_PROXIES: listOf(
     isNetwork,

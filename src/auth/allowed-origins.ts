@@ -8,7 +8,8 @@ import { CONFIG, type Config } from '../config.js';
  */
 @Injectable()
 export class AllowedOrigins {
-  private readonly listed: ReadonlySet<string>;
+  /** As they were set; none where only pages of the request's own host are allowed. */
+  readonly listed: ReadonlySet<string>;
 
   constructor(@Inject(CONFIG) { ALLOWED_ORIGINS }: Config) {
     this.listed = new Set(ALLOWED_ORIGINS === '' ? [] : ALLOWED_ORIGINS.split(',').map((origin) => origin.trim()));

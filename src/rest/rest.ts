@@ -3,6 +3,7 @@
  * metrics go through it too.
  */
 import fastifyCookie from '@fastify/cookie';
+import fastifyCors from '@fastify/cors';
 import { BadRequestException, PayloadTooLargeException, UnsupportedMediaTypeException } from '@nestjs/common';
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyBodyParser, FastifyInstance } from 'fastify';
@@ -25,11 +26,20 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
     frameworkErrors: refuseAddress,
   }) as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
+/** How long a browser may remember what it was allowed, in s. */
+const preflightMaxAgeS = 3_600;
+
 /**
  * Registers it all with an app that was created with `serverOptions` and without Nest's body parsers.
+ * @param origins whose pages may read answers, and act with cookies, beside those of the node's own host
  * @param isDraining true when the node is about to go: no connection is kept for another request then
  */
-export async function useRest(app: NestFastifyApplication, log: Logger, isDraining: () => boolean): Promise<void> {
+export async function useRest(
+  app: NestFastifyApplication,
+  log: Logger,
+  origins: readonly string[],
+  isDraining: () => boolean,
+): Promise<void> {
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
   fastify.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id);
@@ -44,6 +54,15 @@ export async function useRest(app: NestFastifyApplication, log: Logger, isDraini
   });
   acceptJsonOnly(fastify);
   await app.register(fastifyCookie);
+  if (origins.length > 0) {
+    await app.register(fastifyCors, {
+      origin: [...origins],
+      credentials: true,
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+      exposedHeaders: ['x-request-id', 'retry-after'],
+      maxAge: preflightMaxAgeS,
+    });
+  }
   app.useGlobalPipes(new RestValidationPipe());
   app.useGlobalFilters(new ProblemFilter(log));
 }
