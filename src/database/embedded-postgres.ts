@@ -34,7 +34,7 @@ export class AlreadyServedError extends EmbeddedPostgresError {}
 
 /**
  * Starts PostgreSQL in the folder `postgres` of `dataDir`; both are made on first use.
- * @param settings of the server, as in postgresql.conf
+ * @param settings of the server, as in postgresql.conf; without a port it takes a free one
  * @throws EmbeddedPostgresError when another node serves from the folder, or the server does not start.
  */
 export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<Record<string, string>> = {}): Promise<EmbeddedPostgres> {
@@ -54,7 +54,7 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
   let port = await portOfRunningServer(cluster, pgCtl);
   if (port === undefined) {
     if (!(await exists(join(cluster, 'PG_VERSION')))) await initialise(cluster, initdb, resolve(dataDir, 'postgres-password'), account);
-    port = await freePort();
+    port = Number(settings['port'] ?? (await freePort()));
     await start(cluster, pgCtl, { port: String(port), listen_addresses: '127.0.0.1', unix_socket_directories: '', ...settings }, dataDir);
   }
 

@@ -1,0 +1,178 @@
+/** What a run is made of: PostgreSQL on a folder of its own, three nodes, and a TCP proxy before each thing that can be cut. */
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-process.js';
+import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { eventually } from '../support/eventually.js';
+import { testSecret } from '../support/node.js';
+import { startProxy, type Proxy } from '../support/proxy.js';
+
+const serverSettings = { shared_buffers: '128MB', max_connections: '150', max_notify_queue_pages: '64', log_min_messages: 'fatal' };
+
+/** One PostgreSQL, which can be stopped in every way that a server stops. */
+export class PostgresServer {
+  /** Of the server itself, without a proxy. */
+  url = '';
+  readonly sql: pg.Pool;
+
+  private constructor(
+    private readonly folder: string,
+    private readonly port: number,
+  ) {
+    this.sql = new pg.Pool({ connectionTimeoutMillis: 5_000, max: 4 });
+    this.sql.on('error', () => undefined); // a fault stops the server
+  }
+
+  static async start(): Promise<PostgresServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'trunkline-chaos-'));
+    await chmod(folder, 0o755); // the server may run under an account of its own
+    const server = new PostgresServer(folder, await freePort());
+    await server.boot();
+    return server;
+  }
+
+  async boot(): Promise<void> {
+    const { connectionString } = await startEmbeddedPostgres(this.folder, { ...serverSettings, port: String(this.port) });
+    this.url = connectionString;
+    this.sql.options.connectionString = connectionString;
+  }
+
+  /** @param how SIGINT ends it in an orderly way, SIGQUIT at once, as a crash */
+  async halt(how: 'SIGINT' | 'SIGQUIT'): Promise<void> {
+    const pid = await this.pid();
+    process.kill(pid, how);
+    await eventually(() => !isAlive(pid), 'PostgreSQL to stop', 30_000);
+  }
+
+  async pid(): Promise<number> {
+    return Number((await readFile(join(this.folder, 'postgres', 'postmaster.pid'), 'utf8')).split('\n')[0]);
+  }
+
+  async remove(): Promise<void> {
+    await this.sql.end();
+    await this.halt('SIGINT').catch(() => undefined);
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+export class WorldNode {
+  /** By way of the proxy before the node. */
+  url = '';
+  private child: ChildProcess | undefined;
+
+  private constructor(
+    readonly name: string,
+    private readonly port: number,
+    /** Before the node's clients. */
+    readonly front: Proxy,
+    /** Between the node and its database. */
+    readonly database: Proxy,
+    /** The same for its LISTEN. */
+    readonly listen: Proxy,
+    private readonly env: Record<string, string>,
+    private readonly logFile: string,
+  ) {
+    this.url = `http://127.0.0.1:${front.port}`;
+  }
+
+  static async create(name: string, databaseUrl: string, logFile: string): Promise<WorldNode> {
+    const port = await freePort();
+    const [front, database, listen] = await Promise.all([
+      startProxy(`http://127.0.0.1:${port}`),
+      startProxy(databaseUrl),
+      startProxy(databaseUrl),
+    ]);
+    const env = {
+      PATH: process.env['PATH'] ?? '',
+      JWT_ACCESS_SECRET: testSecret,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      NODE_NAME: name,
+      DATABASE_URL: database.through(databaseUrl),
+      DATABASE_LISTEN_URL: listen.through(databaseUrl),
+      HEARTBEAT_MS: '5000',
+      RATE_LIMITS: 'off',
+      LOG_FORMAT: 'json',
+      LOG_LEVEL: 'info',
+    };
+    const node = new WorldNode(name, port, front, database, listen, env, logFile);
+    await node.start();
+    return node;
+  }
+
+  async start(): Promise<void> {
+    const log = createWriteStream(this.logFile, { flags: 'a' });
+    const child = spawnNode(this.env, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = child;
+    for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false });
+    child.once('exit', () => log.end());
+    await this.ready(60_000);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child?.kill(signal);
+  }
+
+  /** @returns its exit code; null after a signal that it did not catch */
+  async stop(signal: NodeJS.Signals): Promise<number | null> {
+    const { child } = this;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null;
+    const exited = once(child, 'exit') as Promise<[number | null]>;
+    child.kill(signal);
+    return (await exited)[0];
+  }
+
+  get isRunning(): boolean {
+    return this.child?.exitCode === null && this.child.signalCode === null;
+  }
+
+  ready(withinMs: number): Promise<void> {
+    return nodeIsReady(`http://127.0.0.1:${this.port}`, withinMs, () =>
+      this.isRunning ? undefined : `${this.name} ended with ${this.child?.exitCode}; its log is ${this.logFile}`,
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.stop('SIGKILL');
+    await Promise.all([this.front.close(), this.database.close(), this.listen.close()]);
+  }
+}
+
+export interface World {
+  readonly postgres: PostgresServer;
+  readonly nodes: readonly WorldNode[];
+  readonly logFile: string;
+  close(): Promise<void>;
+}
+
+export async function createWorld(logFile: string): Promise<World> {
+  const postgres = await PostgresServer.start();
+  const nodes: WorldNode[] = [];
+  for (const name of ['n1', 'n2', 'n3']) nodes.push(await WorldNode.create(name, postgres.url, logFile));
+  return {
+    postgres,
+    nodes,
+    logFile,
+    async close() {
+      await Promise.all(nodes.map((node) => node.close()));
+      await postgres.remove();
+    },
+  };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export const seconds = (count: number): Promise<void> => delay(count * 1_000);
