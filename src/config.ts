@@ -88,6 +88,12 @@ export const settings = {
     20_000,
     'Messages that may wait for their batch on this node; above it a send is refused with `overloaded`.',
   ),
+  ROOMS_PER_SOCKET_MAX: whole(
+    1,
+    100_000,
+    1_000,
+    'Rooms that one socket may follow: each costs memory, and a share of every catch-up of that socket.',
+  ),
   SOCKET_BUFFER_BYTES: whole(
     65_536,
     1_073_741_824,

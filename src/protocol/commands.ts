@@ -15,15 +15,27 @@ const seqOrNull = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAF
   description: 'the highest seq that the client holds of the room',
 });
 
+const joinFields = {
+  room_id: roomId,
+  last_seen_seq: Type.Optional(seqOrNull),
+  epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()], { description: 'the epoch that came with it' })),
+};
+
 export const commandSchemas = {
   auth: Type.Object({ token }, { description: 'Says who you are; the first frame, where the handshake had no credentials.' }),
-  join_room: Type.Object(
+  join_room: Type.Object(joinFields, { description: 'Begins the stream of a room; with last_seen_seq, after what the client holds.' }),
+  join_rooms: Type.Object(
     {
-      room_id: roomId,
-      last_seen_seq: Type.Optional(seqOrNull),
-      epoch: Type.Optional(Type.Union([Type.String({ maxLength: 64 }), Type.Null()], { description: 'the epoch that came with it' })),
+      rooms: Type.Array(Type.Object(joinFields), {
+        minItems: 1,
+        maxItems: limits.joinRoomsMax,
+        description: 'each as in join_room; no room twice',
+      }),
     },
-    { description: 'Begins the stream of a room; with last_seen_seq, after what the client holds.' },
+    {
+      description:
+        'As a join_room for each of the rooms, at the cost of about one. Each is answered by itself, in any order, with the id of this command; one that is refused does not stop the others.',
+    },
   ),
   leave_room: Type.Object({ room_id: roomId }, { description: 'Ends the stream of a room, not the membership.' }),
   send_message: Type.Object(
@@ -96,6 +108,18 @@ export function parseCommand(text: string): Command {
   // Asked of the schema too: where the command has no such field, an unknown one of that name may be anything.
   if ('room_id' in commandSchemas[command.event].properties && 'room_id' in command.data)
     command.data.room_id = command.data.room_id.toLowerCase();
+  if (command.event === 'join_rooms') {
+    const ids = new Set<string>();
+    for (const [n, room] of command.data.rooms.entries()) {
+      room.room_id = room.room_id.toLowerCase();
+      if (ids.has(room.room_id)) {
+        const field = `rooms.${n}.room_id`;
+        const message = 'stands there twice';
+        throw new RefusedFrame(new ClientError('invalid_payload', `${field}: ${message}.`, { fields: [{ field, message }] }), commandId);
+      }
+      ids.add(room.room_id);
+    }
+  }
   if (command.event === 'send_message') {
     const problem = contentProblem(command.data.content);
     if (problem !== undefined) throw new RefusedFrame(problem, commandId);

@@ -11,7 +11,8 @@ export function encode<Event extends keyof ServerEvents>(event: Event, data: Ser
   return JSON.stringify(id === undefined ? { event, data } : { event, id, data });
 }
 
-export function encodeError(error: ClientError, id?: CommandId): string {
+/** @param roomId the room that it is about, where the command does not say it or is none */
+export function encodeError(error: ClientError, id?: CommandId, roomId?: string): string {
   const { retryAfterMs, fields } = error.details;
   return encode(
     'error',
@@ -20,6 +21,7 @@ export function encodeError(error: ClientError, id?: CommandId): string {
       code: error.code,
       temporary: error.temporary,
       ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
+      ...(roomId !== undefined && { room_id: roomId }),
       ...(fields !== undefined && { fields }),
     },
     id,

@@ -8,7 +8,8 @@ const table = {
   historyPageMax: [100, 'messages of a page of history over REST'],
   unansweredSendsMax: [256, 'sends of one socket that may wait for their commit; above it the node stops reading that socket'],
   badFramesMax: [100, 'frames in a row that are no commands, before the socket is closed'],
-  roomsPerSocketMax: [1_000, 'rooms that one socket may follow'],
+  roomsPerSocketMax: [1_000, 'rooms that one socket may follow; a node may be set to another number, which its hello has'],
+  joinRoomsMax: [100, 'rooms in one join_rooms'],
   onlineListMax: [
     100,
     'members online whom a room’s sockets are told of by name, each as it comes and goes; of more they are told the number only',

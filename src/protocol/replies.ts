@@ -118,6 +118,7 @@ export const replySchemas = {
       }),
       temporary: Type.Boolean({ description: 'true where the same command may succeed later' }),
       retry_after_ms: Type.Optional(count('wait at least so long before it')),
+      room_id: Type.Optional(uuid('the room whose stream did not begin, or has ended')),
       fields: Type.Optional(
         Type.Array(Type.Object({ field: Type.String(), message: Type.String() }), { description: 'one entry for each bad field' }),
       ),
@@ -137,6 +138,7 @@ export type OnlineUser = Sent<(typeof online)['items']>;
 export const repliesTo = {
   auth: ['hello'],
   join_room: ['joined_room', 'history', 'resync'],
+  join_rooms: ['joined_room', 'history', 'resync'],
   leave_room: ['left_room'],
   send_message: ['message_ack'],
   typing_start: [],

@@ -9,6 +9,13 @@ export interface ContractVersion {
 
 export const contractVersions: readonly [ContractVersion, ...ContractVersion[]] = [
   {
+    version: '1.1.0',
+    date: '2026-11-25',
+    hash: '6611a551b43068f8f4089c2cfb72c136047b617830d60a120fa909cca2607c5f',
+    changes:
+      'The command join_rooms joins up to 100 rooms; the error of a join, and of a stream that ends, has room_id; a node may allow another number of rooms.',
+  },
+  {
     version: '1.0.0',
     date: '2026-11-25',
     hash: '2828abe81be9c4eb28dd97e31d22170c48b99de35c9b6b344d98b73784703fa0',

@@ -19,7 +19,7 @@ import type { Reply } from '../protocol/replies.js';
 import { textFrame } from './frame.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
-import { RoomStreams, type StreamParts } from './room-streams.js';
+import { RoomStreams, type Join, type StreamParts } from './room-streams.js';
 
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
@@ -56,7 +56,7 @@ export class Connection {
     private readonly firstRoomId?: string,
   ) {
     this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained());
-    this.streams = new RoomStreams(parts, this.outbox, (error, command) => this.replyError(error, command));
+    this.streams = new RoomStreams(parts, this.outbox, (error, command, roomId) => this.replyError(error, command, roomId));
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
     socket.on('pong', () => (this.missedPongs = 0));
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
@@ -72,9 +72,9 @@ export class Connection {
     return this.identity?.sessionId;
   }
 
-  /** Sends that were accepted and are not answered yet. */
+  /** True when all that was read is answered. */
   get isIdle(): boolean {
-    return this.unanswered === 0 && !this.accepting && this.queue.length === 0;
+    return this.unanswered === 0 && !this.streams.isJoining && !this.accepting && this.queue.length === 0;
   }
 
   authenticate(identity: Identity, id?: CommandId): void {
@@ -91,7 +91,7 @@ export class Connection {
         epoch: parts.feed.epoch,
         heartbeat_ms: parts.config.HEARTBEAT_MS,
         token_expires_at: new Date(identity.expiresAtMs).toISOString(),
-        limits: wireLimits,
+        limits: { ...wireLimits, rooms_per_socket_max: parts.config.ROOMS_PER_SOCKET_MAX },
       },
       id,
     );
@@ -184,18 +184,19 @@ export class Connection {
     while (this.queue.length > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
       const text = this.queue.shift() ?? '';
       this.queuedChars -= text.length;
-      let command: Command;
-      try {
-        command = parseCommand(text);
-      } catch (error) {
-        this.refuse(error);
+      const command = read(text);
+      // Rooms are joined beside each other; whatever else there is waits for the joins before it.
+      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) {
+        await this.streams.joined();
+        if (this.closing) break;
+      }
+      if (command instanceof RefusedFrame) {
+        this.refuse(command);
         continue;
       }
       this.badFrames = 0;
       try {
-        // Only what must be awaited is: a send is not.
-        const accepted = this.accept(command);
-        if (accepted !== undefined) await accepted;
+        this.accept(command);
       } catch (error) {
         this.replyError(error, command.id);
       }
@@ -204,7 +205,7 @@ export class Connection {
     this.holdOrRead();
   }
 
-  private accept(command: Command): Promise<void> | undefined {
+  private accept(command: Command): undefined {
     if (command.event === 'auth') return this.acceptAuth(command.data.token, command.id);
     if (command.event === 'ping') return this.reply('pong', {}, command.id);
     if (this.identity === undefined) throw new ClientError('unauthenticated', 'Send {"event":"auth","data":{"token":…}} first.');
@@ -212,7 +213,8 @@ export class Connection {
       case 'send_message':
         return this.acceptSend(command);
       case 'join_room':
-        return this.streams.join(command.data, command.id);
+      case 'join_rooms':
+        return this.streams.join(roomsToJoin(command), command.id);
       case 'leave_room':
         return this.streams.leave(command.data.room_id, command.id);
       case 'refresh_token':
@@ -269,15 +271,27 @@ export class Connection {
     this.outbox.put(textFrame(encode(event, data, id)));
   }
 
-  private refuse(error: unknown): void {
-    const refused = error instanceof RefusedFrame;
-    this.replyError(refused ? error.error : error, refused ? error.id : undefined);
+  private refuse({ error, id }: RefusedFrame): void {
+    this.replyError(error, id);
     if (++this.badFrames >= limits.badFramesMax) this.close('badFrames');
   }
 
-  private replyError(error: unknown, id?: CommandId): void {
-    if (error instanceof ClientError && error.code !== 'internal') return this.outbox.put(textFrame(encodeError(error, id)));
+  private replyError(error: unknown, id?: CommandId, roomId?: string): void {
+    if (error instanceof ClientError && error.code !== 'internal') return this.outbox.put(textFrame(encodeError(error, id, roomId)));
     this.parts.log.error({ connection: this.id, err: error }, 'a command failed');
-    this.outbox.put(textFrame(encodeError(new ClientError('internal'), id)));
+    this.outbox.put(textFrame(encodeError(new ClientError('internal'), id, roomId)));
   }
+}
+
+function read(text: string): Command | RefusedFrame {
+  try {
+    return parseCommand(text);
+  } catch (error) {
+    return error instanceof RefusedFrame ? error : new RefusedFrame(new ClientError('internal', undefined, { cause: error }));
+  }
+}
+
+function roomsToJoin(command: Command | RefusedFrame): readonly Join[] {
+  if (command instanceof RefusedFrame) return [];
+  return command.event === 'join_room' ? [command.data] : command.event === 'join_rooms' ? command.data.rooms : [];
 }

@@ -7,6 +7,7 @@
 import type { Identity } from '../auth/access-tokens.js';
 import type { Feed } from '../bus/feed.js';
 import type { ChatService } from '../chat/chat.service.js';
+import type { Config } from '../config.js';
 import type { PresenceService } from '../presence/presence.service.js';
 import type { Command, CommandId } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
@@ -23,18 +24,21 @@ const catchUpRetryMs = 500;
 const caughtUpTogether = 100;
 
 export interface StreamParts {
+  readonly config: Pick<Config, 'ROOMS_PER_SOCKET_MAX'>;
   readonly chat: ChatService;
   readonly feed: Feed;
   readonly hub: Hub;
   readonly presence: PresenceService;
 }
 
-type Join = (Command & { event: 'join_room' })['data'];
+export type Join = (Command & { event: 'join_room' })['data'];
 
 export class RoomStreams implements Subscriber {
   /** Whose they are; to be set before a room is joined. */
   user: Pick<Identity, 'userId' | 'username'> = { userId: '', username: '' };
   private readonly subscriptions = new Map<string, Subscription>();
+  /** Joins that are not answered yet, by room. */
+  private readonly joining = new Map<string, Promise<void>>();
   private catchingUp = false;
   private closed = false;
 
@@ -42,7 +46,7 @@ export class RoomStreams implements Subscriber {
   constructor(
     private readonly parts: StreamParts,
     readonly outbox: Outbox,
-    private readonly replyError: (error: unknown, id?: CommandId) => void,
+    private readonly replyError: (error: unknown, id: CommandId | undefined, roomId: string) => void,
   ) {}
 
   get userId(): string {
@@ -70,16 +74,42 @@ export class RoomStreams implements Subscriber {
     void this.confirm(subscription);
   }
 
+  get isJoining(): boolean {
+    return this.joining.size > 0;
+  }
+
+  /** True where these rooms may be joined beside those that are being joined: they are others, and not too many. */
+  mayJoin(rooms: readonly Join[]): boolean {
+    const isOther = rooms.length > 0 && rooms.every((room) => !this.joining.has(room.room_id));
+    return isOther && this.joining.size + rooms.length <= limits.joinRoomsMax;
+  }
+
+  /** Resolves when all joins so far are answered. */
+  async joined(): Promise<void> {
+    await Promise.all(this.joining.values());
+  }
+
+  /** Joins rooms, none of which is being joined; each is answered, if only with an error. */
+  join(rooms: readonly Join[], id?: CommandId): undefined {
+    for (const room of rooms) {
+      const answered = this.joinOne(room, id)
+        .catch((error: unknown) => this.replyError(error, id, room.room_id))
+        .finally(() => this.joining.delete(room.room_id));
+      this.joining.set(room.room_id, answered);
+    }
+  }
+
   /**
    * Begins the stream of a room, or leaves it where it is when it runs and nothing is to be resumed.
    * @throws ClientError not_a_member (also where there is no such room), conflict, unavailable
    */
-  async join(data: Join, id?: CommandId): Promise<void> {
-    const { hub, chat, feed, presence } = this.parts;
+  private async joinOne(data: Join, id?: CommandId): Promise<void> {
+    const { config, hub, chat, feed, presence } = this.parts;
     const roomId = data.room_id;
     const running = this.subscriptions.get(roomId);
-    if (running === undefined && this.subscriptions.size >= limits.roomsPerSocketMax) {
-      throw new ClientError('conflict', `One socket may follow ${limits.roomsPerSocketMax} rooms.`);
+    const begun = [...this.joining.keys()].filter((other) => other !== roomId && !this.subscriptions.has(other)).length;
+    if (running === undefined && this.subscriptions.size + begun >= config.ROOMS_PER_SOCKET_MAX) {
+      throw new ClientError('conflict', `One socket may follow ${config.ROOMS_PER_SOCKET_MAX} rooms: leave one first.`);
     }
     const subscription = hub.subscribe(roomId, this);
     const { epoch } = feed;
@@ -87,7 +117,7 @@ export class RoomStreams implements Subscriber {
       const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
       if (this.closed || epoch !== feed.epoch) hub.unsubscribe(subscription, this);
       if (this.closed) return;
-      if (epoch !== feed.epoch) return this.join(data, id); // what was read may be of the log that is lost
+      if (epoch !== feed.epoch) return this.joinOne(data, id); // what was read may be of the log that is lost
       // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
       if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
       feed.open(subscription.room, membership.lastSeq);
@@ -187,7 +217,7 @@ export class RoomStreams implements Subscriber {
         return;
       }
       this.ended(subscription);
-      this.replyError(error);
+      this.replyError(error, undefined, roomId);
     }
   }
 
