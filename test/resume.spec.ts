@@ -159,9 +159,10 @@ describe('joining and resuming', () => {
     await db.sql.query('SELECT join_room($1, $2, $3)', [room, bob.id, bob.name]);
     await fill(room, 2);
     const client = await TestClient.connect(one.url, bob.token);
-    await client.command('join_room', { room_id: room, last_seen_seq: 0 });
-    expect((await client.frame('resync')).data).toMatchObject({ reason: 'history_hidden', last_seq: 6 });
+    const { id } = await client.command('join_room', { room_id: room, last_seen_seq: 0 });
+    expect(await client.frame('resync')).toMatchObject({ id, data: { reason: 'history_hidden', last_seq: 6 } });
     await client.reaches(room, 8);
+    expect(client.frames.filter((frame) => frame.id === id).map(({ event }) => event)).toEqual(['joined_room', 'resync', 'history']);
     expect(client.messages.map(({ seq }) => seq)).toEqual([7, 8]);
     await client.close();
   });
