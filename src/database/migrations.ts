@@ -70,6 +70,9 @@ export async function serverProblems(connectionString: string): Promise<string[]
     const settings = new Map(rows.map(({ name, setting }) => [name, setting]));
     const version = Math.floor(Number(settings.get('server_version_num')) / 10_000);
     const problems: string[] = [];
+    const { rows: states } = await client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby');
+    if (states[0]?.standby === true)
+      problems.push('The server is a standby, which can neither store nor LISTEN: use the primary, or promote this one.');
     if (version < oldestSupported)
       problems.push(`PostgreSQL ${version} is too old: Trunkline needs ${oldestSupported} to ${newestSupported}.`);
     if (settings.get('server_encoding') !== 'UTF8') problems.push('The database must have the encoding UTF8.');

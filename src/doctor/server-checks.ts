@@ -50,7 +50,6 @@ const keepaliveMaxS = 300;
 export const serverChecks: readonly Check<Server>[] = [
   { name: 'version', run: version },
   { name: 'durability', run: durability },
-  { name: 'role of the server', run: isPrimary },
   ...judged.map(([name, isWrong, verdict, text]): Check<Server> => ({
     name,
     run: ({ settings }) => {
@@ -74,14 +73,7 @@ function version({ settings }: Server): readonly Finding[] {
 
 async function durability({ config }: Server): Promise<readonly Finding[]> {
   const problems = await serverProblems(config.DATABASE_URL);
-  return problems.length === 0 ? ok('a node starts on it: version, UTF8, fsync, synchronous_commit') : problems.flatMap(fail);
-}
-
-async function isPrimary({ sql }: Server): Promise<readonly Finding[]> {
-  const { rows } = await sql.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby');
-  return rows[0]?.standby === true
-    ? fail('it is a standby, which can neither store nor LISTEN: give DATABASE_URL of the primary, or promote it')
-    : ok('primary');
+  return problems.length === 0 ? ok('a node starts on it: primary, version, UTF8, fsync, synchronous_commit') : problems.flatMap(fail);
 }
 
 function timeoutsArrive({ settings }: Server): readonly Finding[] {
@@ -137,9 +129,11 @@ async function connections({ sql, settings, config, pooled, nodes }: Server): Pr
   return ok(sum);
 }
 
-/** By their leases; none where there is no schema yet. */
+/** By their leases; none where there is no schema yet, and none on a standby, which has no unlogged tables. */
 async function liveNodes(sql: Server['sql']): Promise<number> {
-  const { rows: tables } = await sql.query<{ exists: boolean }>("SELECT to_regclass('presence_nodes') IS NOT NULL AS exists");
+  const { rows: tables } = await sql.query<{ exists: boolean }>(
+    "SELECT to_regclass('presence_nodes') IS NOT NULL AND NOT pg_is_in_recovery() AS exists",
+  );
   if (tables[0]?.exists !== true) return 0;
   const { rows } = await sql.query<{ n: number }>('SELECT count(*)::int AS n FROM presence_nodes WHERE expires_at > now()');
   return rows[0]?.n ?? 0;
