@@ -1,0 +1,31 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { settings } from '../../src/config.js';
+
+const root = resolve(import.meta.dirname, '../..');
+const read = (path: string) => readFile(resolve(root, path), 'utf8');
+const text = await read('docs/operations.md');
+const all = (pattern: RegExp) => [...text.matchAll(pattern)].map(([, found = '']) => found);
+
+it('docs/operations.md names scripts, commands and files that exist', async () => {
+  const { scripts } = JSON.parse(await read('package.json')) as { scripts: Record<string, string> };
+  expect(all(/npm run ([a-z:]+)/g).filter((name) => scripts[name] === undefined)).toEqual([]);
+  expect(all(/node (?:--\S+ )?dist\/([a-z]+)\.js/g).filter((name) => !existsSync(resolve(root, `src/${name}.ts`)))).toEqual([]);
+  const paths = all(/`((?:src|test|docs|nginx|migrations)\/[\w./-]*|[\w-]+\.md)`/g);
+  expect(paths.length).toBeGreaterThan(5);
+  expect(paths.filter((path) => !existsSync(resolve(root, path)))).toEqual([]);
+});
+
+it('docs/operations.md names settings that exist', () => {
+  const names = all(/`([A-Z]+(?:_[A-Z]+)+)`/g);
+  expect(names.length).toBeGreaterThan(5);
+  expect(names.filter((name) => !(name in settings))).toEqual([]);
+});
+
+it('the limits in docs/operations.md are those of the code', async () => {
+  const [, table = ''] = /<!-- limits of a node -->([^]*)<!-- \/limits of a node -->/.exec(text) ?? [];
+  const rows = [...table.matchAll(/\| ([\d_]+) +\| `([^`]+)` `(\w+)`/g)];
+  expect(rows).toHaveLength(table.trim().split('\n').length - 2);
+  for (const [, value, file = '', name] of rows) expect(await read(file)).toContain(`const ${name} = ${value};`);
+});
