@@ -76,8 +76,7 @@ export class Client {
       client_msg_id: crypto.randomUUID(),
     };
     this.#unacked.set(data.client_msg_id, data);
-    sent.add(1);
-    if (this.isJoined) this.command('send_message', data);
+    if (this.isJoined) this.#transmit(data);
   }
 
   #take({ event, data, id }, startedAt) {
@@ -114,8 +113,13 @@ export class Client {
     this.#failures = 0;
     this.isJoined = true;
     this.#wasJoined = true;
-    for (const data of this.#unacked.values()) this.command('send_message', data);
+    for (const data of this.#unacked.values()) this.#transmit(data);
     this.#on.joined?.();
+  }
+
+  #transmit(data) {
+    sent.add(1);
+    this.command('send_message', data);
   }
 
   #lost(wasOpen) {

@@ -52,7 +52,7 @@ export function sendAll(user, afterMs, before = () => undefined) {
   const ledger = new Ledger(plan.rooms[user.room].id, { sender: user.index });
   let first;
   const due = (n) => {
-    if (n >= plan.messages) return;
+    if (n >= plan.messages || msUntil(plan.durationMs) === 0) return;
     setTimeout(
       () => {
         before(n);

@@ -22,6 +22,7 @@ export const badPayloads = new Counter('bad_payloads');
 export const holes = new Counter('holes');
 /** Clients that lived to the end and gave account; who was interrupted could hide a loss. */
 export const accounted = new Counter('accounted');
+/** Sends, those that are repeated after a reconnect included. */
 export const sent = new Counter('sent');
 /** Connections that resumed with last_seen_seq. */
 export const resumed = new Counter('resumed');
