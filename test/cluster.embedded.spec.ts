@@ -239,7 +239,7 @@ kill of a node with ${onVictim.length} clients: closed ${JSON.stringify(count(of
     main.process.kill('SIGTERM');
     expect(await main.ended).toBe(0);
     await db.drop();
-  }, 240_000);
+  }, 300_000);
 
   it('brings its own PostgreSQL, starts again what dies, and leaves nothing behind at Ctrl-C', async () => {
     const port = await freePorts(3);
