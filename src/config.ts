@@ -70,7 +70,11 @@ export const settings = {
   ACCESS_TOKEN_TTL_S: whole(1, 86_400, 1_800, 'Life of an access token; a socket lives no longer unless it sends refresh_token.'),
   REFRESH_TOKEN_TTL_S: whole(60, 31_536_000, 2_592_000, 'Life of a session since its last refresh.'),
   SESSION_MAX_AGE_S: whole(60, 315_360_000, 7_776_000, 'Life of a session at most, however often it is refreshed.'),
-  RATE_LIMITS: oneOf(['on', 'off'], 'on', '`off` takes away the limits on login, register and refresh, for load tests.'),
+  RATE_LIMITS: oneOf(
+    ['on', 'off'],
+    'on',
+    '`off` takes away the limits on login, register and refresh, and on sockets of one user, for load tests.',
+  ),
   ALLOWED_ORIGINS: listOf(
     isOrigin,
     'be empty or origins like https://chat.example.org, separated by commas',
@@ -87,6 +91,18 @@ export const settings = {
     1_000_000,
     20_000,
     'Messages that may wait for their batch on this node; above it a send is refused with `overloaded`.',
+  ),
+  SOCKETS_MAX: whole(
+    1,
+    1_000_000,
+    20_000,
+    'Sockets of this node; one more is closed with 1013. Each needs a file descriptor (`ulimit -n`) and about 10 KiB.',
+  ),
+  SOCKETS_PER_USER_MAX: whole(
+    1,
+    1_000_000,
+    100,
+    'Sockets of one user on this node; one more is closed with 4429. RATE_LIMITS=off takes this limit away too.',
   ),
   ROOMS_PER_SOCKET_MAX: whole(
     1,

@@ -20,6 +20,7 @@ import { textFrame } from './frame.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
 import { RoomStreams, type Join, type StreamParts } from './room-streams.js';
+import type { UserSockets } from './user-sockets.js';
 
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
@@ -31,6 +32,7 @@ export interface ConnectionParts extends StreamParts {
   readonly nodeName: string;
   readonly tokens: AccessTokens;
   readonly sessions: Pick<Sessions, 'noteUse'>;
+  readonly userSockets: UserSockets;
   readonly log: Logger;
 }
 
@@ -44,6 +46,7 @@ export class Connection {
   private unanswered = 0;
   private badFrames = 0;
   private closing = false;
+  private released = false;
   private stopped = false;
   private missedPongs = 0;
   private readonly openedAt = Date.now();
@@ -79,6 +82,7 @@ export class Connection {
 
   authenticate(identity: Identity, id?: CommandId): void {
     const { parts } = this;
+    if (!parts.userSockets.add(identity.userId)) return this.close('rateLimited');
     this.identity = identity;
     this.streams.user = identity;
     parts.sessions.noteUse(identity.sessionId);
@@ -142,6 +146,8 @@ export class Connection {
 
   /** Gives back what it holds of the hub. Called when the socket is closed, by whomever. */
   release(): void {
+    if (this.identity !== undefined && !this.released) this.parts.userSockets.remove(this.userId);
+    this.released = true;
     this.closing = true;
     this.queue = [];
     this.queuedChars = 0;

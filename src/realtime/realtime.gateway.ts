@@ -16,6 +16,7 @@ import { Connection, type ConnectionParts } from './connection.js';
 import { Hub } from './hub.js';
 import { identityOf, roomOf } from './realtime.adapter.js';
 import { SessionWatch } from './session-watch.js';
+import { UserSockets } from './user-sockets.js';
 
 const sweepIntervalMs = 1_000;
 /** After a connection was told to go, how long its accepted sends may take to be answered. */
@@ -43,7 +44,8 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     hub: Hub,
     presence: PresenceService,
   ) {
-    this.parts = { config, nodeName: nodeName(config), log, tokens, sessions, chat, feed, hub, presence };
+    const userSockets = new UserSockets(config.RATE_LIMITS === 'off' ? Number.POSITIVE_INFINITY : config.SOCKETS_PER_USER_MAX);
+    this.parts = { config, nodeName: nodeName(config), log, tokens, sessions, userSockets, chat, feed, hub, presence };
     this.sessionWatch = new SessionWatch(sessions, log);
     presence.attach({ push: (roomId, frames) => hub.push(roomId, frames), isBusy: () => chat.isBusy });
   }
@@ -74,6 +76,8 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
       this.connections.delete(connection);
       connection.release();
     });
+    // Not by a status of the handshake: Nginx would take a 5xx for a node that is down, and REST with it.
+    if (this.connections.size > this.parts.config.SOCKETS_MAX) return connection.close('tryAgainLater');
     const identity = identityOf(request);
     if (identity !== undefined) connection.authenticate(identity);
     if (this.isDraining) connection.close('serviceRestart');
