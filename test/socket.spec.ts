@@ -249,21 +249,21 @@ describe('the socket', () => {
   it('has a limit for the node, closed with 1013, and for each user, closed with 4429; both give back what was closed', async () => {
     const node = await startNode(db.url, { SOCKETS_MAX: '3', SOCKETS_PER_USER_MAX: '2', RATE_LIMITS: 'on' });
     const [bob, carol] = [await createPerson(db.sql), await createPerson(db.sql)];
-    const connect = async ({ token }: Person) => {
+    const open = async ({ token }: Person) => {
       const client = await TestClient.connect(node.url, token);
       await eventually(() => client.frames.some(({ event }) => event === 'hello') || client.closed !== undefined, 'hello or a close');
       return client;
     };
     const closedWith = (client: TestClient) => eventually(() => client.closed?.code, 'the close');
-    const [first, second] = [await connect(bob), await connect(bob)];
-    expect(await closedWith(await connect(bob))).toBe(4429);
+    const [first, second] = [await open(bob), await open(bob)];
+    expect(await closedWith(await open(bob))).toBe(4429);
     const later = await TestClient.connect(node.url);
     later.raw(JSON.stringify({ event: 'auth', data: { token: bob.token } }));
     expect(await closedWith(later)).toBe(4429);
-    const third = await connect(carol);
-    expect(await closedWith(await connect(ann))).toBe(1013);
+    const third = await open(carol);
+    expect(await closedWith(await open(ann))).toBe(1013);
     await first.close();
-    const again = await connect(bob);
+    const again = await open(bob);
     expect((await again.command('ping', {})).event).toBe('pong');
     await Promise.all([second, third, again].map((client) => client.close()));
     await node.close();
