@@ -3,6 +3,7 @@ import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startProcessNode } from './support/process-node.js';
 import { createPerson, createRoom, roomLog } from './support/people.js';
+import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 describe('a node that is told to stop', () => {
@@ -62,6 +63,30 @@ describe('a node that is told to stop', () => {
     }
     expect(await stays.stop()).toBe(0);
   }, 60_000);
+
+  it('serves REST to its last moment, and keeps no connection for another request', async () => {
+    const node = await startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '1000' });
+    const ann = await createPerson(db.sql);
+    const room = await createRoom(db.sql, [ann]);
+    await Promise.all(Array.from({ length: 5 }, () => TestClient.connect(node.url, ann.token)));
+    const post = () => call(node.url, `/rooms/${room}/messages`, { token: ann.token, body: { content: 'still here' } });
+    expect((await post()).headers.get('connection')).toBe('keep-alive');
+
+    node.process.kill('SIGTERM');
+    await eventually(async () => (await fetch(`${node.url}/health/ready`)).status === 503, 'the node to be unready', 2_000);
+    const answers: string[] = [];
+    const callers = Array.from({ length: 4 }, async () => {
+      for (;;) {
+        const answer = await post().catch(() => undefined);
+        if (answer === undefined) return; // the port is closed
+        answers.push(`${answer.status} ${answer.headers.get('connection')}`);
+      }
+    });
+    expect(await node.stop()).toBe(0);
+    await Promise.all(callers);
+    expect(answers.length).toBeGreaterThan(20);
+    expect(new Set(answers)).toEqual(new Set(['201 close']));
+  }, 30_000);
 
   it('answers also what it can not store, and exits with 0, when somebody holds the lock of a room', async () => {
     const node = await startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '500' });

@@ -218,7 +218,8 @@ describe('Nginx before the nodes', () => {
       );
       const answer = ends.includes(429) ? await call(url, '/rooms') : undefined;
       for (const one of held) one.terminate();
-      return answer?.status === 429 ? { ends, answer } : undefined;
+      // Those of the try before may count for a moment after their end.
+      return answer?.status === 429 && ends.filter((end) => end === 101).length === 3 ? { ends, answer } : undefined;
     }, 'the reload');
     expect(refused.ends.toSorted((a, b) => a - b)).toEqual([101, 101, 101, 429]);
     expect(refused.answer.body).toMatchObject({ status: 429, code: 'rate_limited' });
