@@ -13,6 +13,7 @@ export const imports = {
   docs: ['protocol'],
   doctor: ['auth', 'bus', 'database', 'protocol'],
   health: ['realtime', 'bus', 'database', 'protocol'],
+  metrics: ['realtime', 'presence', 'chat', 'bus', 'database', 'protocol', 'rest'],
   database: ['protocol'],
   rest: ['protocol'],
   protocol: [],

@@ -7,6 +7,7 @@ import { DatabaseModule } from './database/database.module.js';
 import { DocsModule } from './docs/docs.module.js';
 import { HealthModule } from './health/health.module.js';
 import { LOGGER } from './logger.js';
+import { MetricsModule } from './metrics/metrics.module.js';
 import { RealtimeModule } from './realtime/realtime.module.js';
 import { RoomsModule } from './rooms/rooms.module.js';
 
@@ -28,7 +29,17 @@ export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
     return {
       module: AppModule,
-      imports: [NodeModule.of(config, log), DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule, DocsModule],
+      imports: [
+        NodeModule.of(config, log),
+        DatabaseModule,
+        AuthModule,
+        RoomsModule,
+        ChatModule,
+        RealtimeModule,
+        HealthModule,
+        DocsModule,
+        ...(config.METRICS_PORT === 0 ? [] : [MetricsModule]),
+      ],
     };
   }
 }

@@ -6,6 +6,7 @@ import { AccessTokens } from './auth/access-tokens.js';
 import { AllowedOrigins } from './auth/allowed-origins.js';
 import type { Config } from './config.js';
 import { nestLogger } from './logger.js';
+import { Metrics } from './metrics/metrics.js';
 import { RealtimeAdapter } from './realtime/realtime.adapter.js';
 import { RealtimeGateway } from './realtime/realtime.gateway.js';
 import { serverOptions, useRest } from './rest/rest.js';
@@ -19,7 +20,8 @@ export async function createApp(config: Config, log: Logger): Promise<NestFastif
     bodyParser: false,
   });
   const isDraining = (): boolean => app.get(RealtimeGateway).isDraining;
-  await useRest(app, log, [...app.get(AllowedOrigins).listed], isDraining);
+  const metrics = config.METRICS_PORT === 0 ? undefined : app.get(Metrics);
+  await useRest(app, log, [...app.get(AllowedOrigins).listed], isDraining, metrics?.observeRequest);
   app.useWebSocketAdapter(new RealtimeAdapter(app, app.get(AccessTokens), app.get(AllowedOrigins), isDraining));
   return app;
 }

@@ -29,6 +29,12 @@ const isNetwork = (text: string): boolean => (ipaddr.isValidCIDR(text) ? ipaddr.
 
 export const settings = {
   PORT: whole(0, 65_535, 3000, 'TCP port for REST and WebSocket; 0 takes a free one.'),
+  METRICS_PORT: whole(
+    0,
+    65_535,
+    0,
+    'TCP port, on HOST, of a listener of its own with nothing but GET /metrics, for Prometheus; 0 is none. Keep it from the outside.',
+  ),
   HOST: Type.String({
     minLength: 1,
     default: '0.0.0.0',

@@ -108,6 +108,16 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     return this.listener.healthy ? undefined : 'the bus (LISTEN) is not connected';
   }
 
+  /** Whether LISTEN is in force, and how long its last heartbeat took in ms. */
+  get bus(): { readonly isConnected: boolean; readonly heartbeatMs: number } {
+    return { isConnected: this.listener.healthy, heartbeatMs: this.listener.heartbeatMs };
+  }
+
+  /** Rooms with a socket on this node. */
+  get roomCount(): number {
+    return this.rooms.size;
+  }
+
   /** Who is told. To be called once, before a room is followed. */
   attach(follower: FeedFollower): void {
     this.follower = follower;

@@ -31,7 +31,10 @@ export class Listener {
   private closed = false;
   private listening = false;
   private lastBeatAt = 0;
+  private beatSentAt = 0;
   private beat = 0;
+  /** Round trip of the last beat that came back, in ms; 0 before the first. */
+  heartbeatMs = 0;
 
   /**
    * @param sendBeat sends a beat on the bus, by another connection; what comes back is to be given to `heard`
@@ -55,7 +58,9 @@ export class Listener {
 
   /** A heartbeat came in from the bus, of this node or of another. */
   heard(beat: string): void {
-    if (beat.startsWith(`${this.name}:`)) this.lastBeatAt = performance.now();
+    if (!beat.startsWith(`${this.name}:`)) return;
+    this.lastBeatAt = performance.now();
+    if (beat === `${this.name}:${this.beat}`) this.heartbeatMs = this.lastBeatAt - this.beatSentAt;
   }
 
   /** Leaves no connection and no timer. */
@@ -100,6 +105,7 @@ export class Listener {
     if (!this.healthy) return this.lose(subscriber, `no heartbeat came back within ${heartbeatDeadlineMs} ms`);
     this.timer = setTimeout(() => this.check(subscriber), heartbeatIntervalMs);
     // A beat that can't be sent is one that does not come back.
+    this.beatSentAt = performance.now();
     this.sendBeat(`${this.name}:${++this.beat}`).catch(() => undefined);
   }
 

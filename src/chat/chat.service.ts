@@ -8,10 +8,10 @@ import { CONFIG, type Config } from '../config.js';
 import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
-import { ClientError } from '../protocol/errors.js';
+import { ClientError, type ErrorCode } from '../protocol/errors.js';
 import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
-import { appendMessages, laneOf, type NewMessage } from './message.store.js';
-import { MessageWriter } from './message-writer.js';
+import { appendMessages, laneOf, type NewMessage, type Outcome } from './message.store.js';
+import { MessageWriter, type StoredBatch } from './message-writer.js';
 
 export type Send = NewMessage;
 
@@ -24,10 +24,21 @@ export interface Stored {
   readonly duplicate: boolean;
 }
 
+/** What became of the sends of this node, since it was started. */
+export interface SendCounters {
+  stored: number;
+  duplicate: number;
+  refused: Partial<Record<ErrorCode, number>>;
+  /** Statements that failed; their messages were tried again or refused. */
+  failedBatches: number;
+}
+
 @Injectable()
 export class ChatService implements BeforeApplicationShutdown {
+  readonly counters: SendCounters = { stored: 0, duplicate: 0, refused: {}, failedBatches: 0 };
   private readonly writer: MessageWriter;
   private readonly memberships: BatchedReads<MembershipKey, Membership | undefined>;
+  private observe: ((batch: StoredBatch) => void) | undefined;
 
   constructor(db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.writer = new MessageWriter({
@@ -35,9 +46,23 @@ export class ChatService implements BeforeApplicationShutdown {
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
       laneOf,
       append: (batch) => appendMessages(db, batch),
-      onBatchFailed: (error, messages) => log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused'),
+      onBatchFailed: (error, messages) => {
+        this.counters.failedBatches++;
+        log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused');
+      },
+      onBatchStored: (batch) => this.observe?.(batch),
     });
     this.memberships = new BatchedReads({ ask: (keys) => findMemberships(db, keys), questionsMax: 1_000, readsMax: 2 });
+  }
+
+  /** Who is told of each batch that was stored, before its senders are. */
+  attachObserver(observe: (batch: StoredBatch) => void): void {
+    this.observe = observe;
+  }
+
+  /** Messages that wait in each lane of the writer. */
+  get queued(): readonly number[] {
+    return this.writer.queued;
   }
 
   /**
@@ -45,22 +70,14 @@ export class ChatService implements BeforeApplicationShutdown {
    * @throws ClientError room_not_found, not_a_member, conflict, overloaded, unavailable
    */
   async send(send: Send): Promise<Stored> {
-    const outcome = await this.writer.append(send);
-    switch (outcome.status) {
-      case 'stored':
-      case 'duplicate':
-        return {
-          id: outcome.id,
-          seq: outcome.seq,
-          createdAt: new Date(outcome.at).toISOString(),
-          duplicate: outcome.status === 'duplicate',
-        };
-      case 'conflict':
-        throw new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
-      case 'not_a_member':
-        throw new ClientError('not_a_member');
-      case 'no_such_room':
-        throw new ClientError('room_not_found');
+    try {
+      const stored = storedOf(await this.writer.append(send));
+      this.counters[stored.duplicate ? 'duplicate' : 'stored']++;
+      return stored;
+    } catch (error) {
+      const code = error instanceof ClientError ? error.code : 'internal';
+      this.counters.refused[code] = (this.counters.refused[code] ?? 0) + 1;
+      throw error;
     }
   }
 
@@ -91,5 +108,25 @@ export class ChatService implements BeforeApplicationShutdown {
 
   beforeApplicationShutdown(): Promise<void> {
     return this.drain();
+  }
+}
+
+/** @throws ClientError where nothing was stored */
+function storedOf(outcome: Outcome): Stored {
+  switch (outcome.status) {
+    case 'stored':
+    case 'duplicate':
+      return {
+        id: outcome.id,
+        seq: outcome.seq,
+        createdAt: new Date(outcome.at).toISOString(),
+        duplicate: outcome.status === 'duplicate',
+      };
+    case 'conflict':
+      throw new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
+    case 'not_a_member':
+      throw new ClientError('not_a_member');
+    case 'no_such_room':
+      throw new ClientError('room_not_found');
   }
 }

@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { ErrorCode } from '../protocol/errors.js';
 import { ClientError } from '../protocol/errors.js';
 import type { NewMessage, Outcome } from './message.store.js';
-import { MessageWriter, type WriterOptions } from './message-writer.js';
+import { MessageWriter, type StoredBatch, type WriterOptions } from './message-writer.js';
 
 /** A batch in the hands of the database: it stays in flight until the test answers. */
 interface Flight {
@@ -37,6 +37,7 @@ class TestClock {
 function setUp(options: Partial<WriterOptions> = {}) {
   const flights: Flight[] = [];
   const failures: number[] = [];
+  const stored: StoredBatch[] = [];
   const clock = new TestClock();
   let waiter: (() => void) | undefined;
   let seq = 0;
@@ -56,6 +57,7 @@ function setUp(options: Partial<WriterOptions> = {}) {
         waiter?.();
       }),
     onBatchFailed: (_, messages) => failures.push(messages),
+    onBatchStored: (batch) => stored.push(batch),
     clock,
     ...options,
   });
@@ -73,7 +75,7 @@ function setUp(options: Partial<WriterOptions> = {}) {
   };
   const send = (content: string, { roomId = 'room', userId = 'ann', clientMsgId }: Partial<NewMessage> = {}) =>
     writer.append({ roomId, userId, content, clientMsgId });
-  return { writer, clock, flight, flights, failures, send };
+  return { writer, clock, flight, flights, failures, stored, send };
 }
 
 /** The outcome's seq, or the code that the sender was told. */
@@ -102,6 +104,27 @@ describe('batches', () => {
     expect(two.contents).toEqual(['3', '4', '5']);
     two.store();
     expect(await Promise.all([...first, ...second].map(answer))).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('are told with how long they and the send before them took, and one seq that is new', async () => {
+    const { send, flight, clock, stored, writer } = setUp();
+    const first = send('1');
+    const one = await flight();
+    clock.ms += 7;
+    const second = [send('2'), send('3')];
+    expect(writer.queued).toEqual([2]);
+    clock.ms += 3;
+    one.store();
+    await first;
+    const two = await flight();
+    expect(writer.queued).toEqual([0]);
+    clock.ms += 5;
+    two.store();
+    await Promise.all(second);
+    expect(stored).toEqual([
+      { messages: 1, roundTripMs: 10, longestMs: 10, sample: { roomId: 'room', seq: 1 } },
+      { messages: 2, roundTripMs: 5, longestMs: 8, sample: { roomId: 'room', seq: 3 } },
+    ]);
   });
 
   it('a lane has one batch in flight, and lanes don’t wait for each other', async () => {

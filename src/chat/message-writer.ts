@@ -36,7 +36,19 @@ export interface Clock {
   delay(ms: number): Promise<unknown>;
 }
 
-const realClock: Clock = { now: Date.now, delay };
+/** Whatever is done to the system's clock, a wait is as long as it is. */
+const realClock: Clock = { now: () => performance.now(), delay };
+
+/** A batch whose outcomes are known. Durations are in ms. */
+export interface StoredBatch {
+  readonly messages: number;
+  /** From the statement to its answer, which comes after the commit. */
+  readonly roundTripMs: number;
+  /** Of the message that waited longest: from its acceptance to the answer. */
+  readonly longestMs: number;
+  /** One that is in its room's log now; undefined where the batch stored none. */
+  readonly sample: { readonly roomId: string; readonly seq: number } | undefined;
+}
 
 export interface WriterOptions {
   readonly lanes: number;
@@ -46,6 +58,7 @@ export interface WriterOptions {
   /** Stores a batch: `appendMessages` on this node's database. */
   append(batch: readonly NewMessage[]): Promise<Outcome[]>;
   onBatchFailed(error: unknown, messages: number): void;
+  onBatchStored(batch: StoredBatch): void;
   readonly clock?: Clock;
 }
 
@@ -81,6 +94,11 @@ export class MessageWriter {
     });
   }
 
+  /** Messages that wait in each lane, without those in flight. */
+  get queued(): readonly number[] {
+    return this.lanes.map((lane) => lane.queued);
+  }
+
   /** True while more waits than one full batch for each lane. */
   get isBackedUp(): boolean {
     return this.waiting > this.lanes.length * batchMaxMessages;
@@ -110,6 +128,12 @@ class Lane {
     private readonly options: WriterOptions,
     private readonly clock: Clock,
   ) {}
+
+  get queued(): number {
+    let count = this.queue.length;
+    for (const waiting of this.aside.values()) count += waiting.length;
+    return count;
+  }
 
   push(pending: Pending): void {
     this.queue.push(pending);
@@ -169,8 +193,18 @@ class Lane {
       this.options.onBatchFailed(error, live.length);
       return this.recover(live, error, attempt);
     }
+    this.report(live, outcomes, now);
     for (const [n, outcome] of outcomes.entries()) live[n]?.settle(outcome);
     return [];
+  }
+
+  private report(batch: readonly Pending[], outcomes: readonly Outcome[], sentAt: number): void {
+    const now = this.clock.now();
+    const acceptedAt = batch.reduce((first, { deadline }) => Math.min(first, deadline), Infinity) - sendDeadlineMs;
+    const last = outcomes.findLastIndex(({ status }) => status === 'stored');
+    const [message, outcome] = [batch[last]?.message, outcomes[last]];
+    const sample = message && outcome?.status === 'stored' ? { roomId: message.roomId, seq: outcome.seq } : undefined;
+    this.options.onBatchStored({ messages: batch.length, roundTripMs: now - sentAt, longestMs: now - acceptedAt, sample });
   }
 
   private async recover(batch: readonly Pending[], error: unknown, attempt: number): Promise<readonly Pending[]> {

@@ -53,6 +53,14 @@ export const connectionsPerNode = ({ DATABASE_POOL_SIZE, WRITER_LANES }: Config)
 export const directUrl = ({ DATABASE_URL, DATABASE_LISTEN_URL }: Config): string =>
   DATABASE_LISTEN_URL === '' ? DATABASE_URL : DATABASE_LISTEN_URL;
 
+/** How many connections a pool has, and who waits for one. */
+export interface PoolState {
+  readonly open: number;
+  readonly idle: number;
+  readonly max: number;
+  readonly waiters: number;
+}
+
 export interface Queryable {
   query<Row extends pg.QueryResultRow>(query: pg.QueryConfig | string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
 }
@@ -77,6 +85,10 @@ export class Database implements Queryable, OnApplicationShutdown {
     // Without a listener the death of an idle connection would end the process.
     for (const pool of [this.pool, this.writers, this.watchers])
       pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection was lost'));
+  }
+
+  get pools(): Readonly<Record<'api' | 'writer' | 'watch', PoolState>> {
+    return { api: stateOf(this.pool), writer: stateOf(this.writers), watch: stateOf(this.watchers) };
   }
 
   /** @throws ClientError `unavailable` when the database can't be asked; pg.DatabaseError when it refused the statement. */
@@ -116,6 +128,13 @@ export class Database implements Queryable, OnApplicationShutdown {
     await Promise.all([this.pool.end(), this.writers.end(), this.watchers.end()]);
   }
 }
+
+const stateOf = ({ totalCount, idleCount, waitingCount, options }: pg.Pool): PoolState => ({
+  open: totalCount,
+  idle: idleCount,
+  max: options.max,
+  waiters: waitingCount,
+});
 
 async function queryOn<Row extends pg.QueryResultRow>(
   pool: pg.Pool,

@@ -16,6 +16,7 @@ import { ClientError } from '../protocol/errors.js';
 import { limits, wireLimits } from '../protocol/limits.js';
 import type { Push } from '../protocol/pushes.js';
 import type { Reply } from '../protocol/replies.js';
+import type { RealtimeCounters } from './counters.js';
 import { textFrame } from './frame.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
@@ -34,6 +35,7 @@ export interface ConnectionParts extends StreamParts {
   readonly sessions: Pick<Sessions, 'noteUse'>;
   readonly userSockets: UserSockets;
   readonly log: Logger;
+  readonly counters: RealtimeCounters;
 }
 
 export class Connection {
@@ -58,12 +60,17 @@ export class Connection {
     /** A room to join as soon as the connection is authenticated, before any other command. */
     private readonly firstRoomId?: string,
   ) {
-    this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained());
+    this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained(), parts.counters);
     this.streams = new RoomStreams(parts, this.outbox, (error, command, roomId) => this.replyError(error, command, roomId));
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
     socket.on('pong', () => (this.missedPongs = 0));
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
     socket.on('error', (error) => parts.log.debug({ connection: id, err: error.message }, 'a socket failed'));
+  }
+
+  /** True while live frames are kept from it, because it does not take what waits. */
+  get isLagging(): boolean {
+    return this.outbox.fullSince !== undefined;
   }
 
   get userId(): string {
@@ -133,6 +140,8 @@ export class Connection {
     this.outbox.close();
     this.socket.resume(); // else the peer's part of the handshake is never read
     const { code, meaning } = closeCodes[reason];
+    const { closed } = this.parts.counters;
+    closed[reason] = (closed[reason] ?? 0) + 1;
     this.parts.log.info({ connection: this.id, user: this.userId, code, reason }, 'closing a socket');
     this.socket.close(code, meaning);
     setTimeout(() => this.socket.terminate(), closeTimeoutMs).unref();
@@ -156,6 +165,8 @@ export class Connection {
 
   private receive(data: Buffer, isBinary: boolean): void {
     if (this.closing) return;
+    this.parts.counters.framesIn++;
+    this.parts.counters.bytesIn += data.length;
     if (isBinary) return this.refuse(new RefusedFrame(new ClientError('invalid_frame', 'The frame is binary: send JSON as text.')));
     const text = data.toString();
     this.queue.push(text);
@@ -283,9 +294,12 @@ export class Connection {
   }
 
   private replyError(error: unknown, id?: CommandId, roomId?: string): void {
-    if (error instanceof ClientError && error.code !== 'internal') return this.outbox.put(textFrame(encodeError(error, id, roomId)));
-    this.parts.log.error({ connection: this.id, err: error }, 'a command failed');
-    this.outbox.put(textFrame(encodeError(new ClientError('internal'), id, roomId)));
+    const isKnown = error instanceof ClientError && error.code !== 'internal';
+    if (!isKnown) this.parts.log.error({ connection: this.id, err: error }, 'a command failed');
+    const answer = isKnown ? error : new ClientError('internal');
+    const { errors } = this.parts.counters;
+    errors[answer.code] = (errors[answer.code] ?? 0) + 1;
+    this.outbox.put(textFrame(encodeError(answer, id, roomId)));
   }
 }
 

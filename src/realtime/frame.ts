@@ -19,3 +19,15 @@ export function textFrame(text: string): Buffer {
   frame.write(text, headerBytes);
   return frame;
 }
+
+/** How many frames a buffer holds that was put together from whole ones of `textFrame`. */
+export function countFrames(buffer: Buffer): number {
+  let count = 0;
+  for (let at = 0; at < buffer.length; count++) {
+    const length = buffer[at + 1] ?? 0;
+    if (length < 126) at += 2 + length;
+    else if (length === 126) at += 4 + buffer.readUInt16BE(at + 2);
+    else at += 10 + Number(buffer.readBigUInt64BE(at + 2));
+  }
+  return count;
+}

@@ -24,12 +24,18 @@ interface HubRoom {
   pending: LogEntry[];
   windowEndsAt: number;
   flushDue: boolean;
+  /** A seq whose commit this node has the answer of, and whose frame has not left yet; `at` is in ms of the process. */
+  committed: { readonly seq: number; readonly at: number } | undefined;
 }
+
+/** Ms from the answer to a commit, on the node that sent it, until the frame left for the sockets of the room. */
+type FanOutObserver = (ms: number) => void;
 
 @Injectable()
 export class Hub implements FeedFollower {
   private readonly rooms = new Map<string, HubRoom>();
   private readonly byUser = new Map<string, Set<Subscription>>();
+  private observe: FanOutObserver | undefined;
 
   constructor(private readonly feed: Feed) {
     feed.attach(this);
@@ -42,7 +48,14 @@ export class Hub implements FeedFollower {
   subscribe(roomId: string, owner: Subscriber): Subscription {
     let room = this.rooms.get(roomId);
     if (room === undefined) {
-      room = { log: this.feed.follow(roomId), subscriptions: new Set(), pending: [], windowEndsAt: 0, flushDue: false };
+      room = {
+        log: this.feed.follow(roomId),
+        subscriptions: new Set(),
+        pending: [],
+        windowEndsAt: 0,
+        flushDue: false,
+        committed: undefined,
+      };
       this.rooms.set(roomId, room);
     }
     const subscription = new Subscription(room.log, owner, this.feed);
@@ -79,6 +92,7 @@ export class Hub implements FeedFollower {
   resync(roomId: string, reason: ResyncReason): void {
     const room = this.rooms.get(roomId);
     if (room === undefined) return;
+    room.committed = undefined;
     if (reason === 'epoch_changed') {
       room.pending = [];
       for (const subscription of room.subscriptions) subscription.restart();
@@ -101,6 +115,20 @@ export class Hub implements FeedFollower {
       else if (buffers.length > 1)
         subscription.offerSignals(Buffer.concat(buffers.filter((frame) => frame.exceptUserId !== userId).map(({ buffer }) => buffer)));
     }
+  }
+
+  attachObserver(observe: FanOutObserver): void {
+    this.observe = observe;
+  }
+
+  /** A commit of this node was answered now: measures how long its frame takes. A room has one such measurement at a time. */
+  measureFrom(roomId: string, seq: number): void {
+    const room = this.rooms.get(roomId);
+    if (room === undefined || !room.log.isOpen) return;
+    const hasLeft = seq <= room.log.lastSeq && seq < (room.pending[0]?.seq ?? Number.POSITIVE_INFINITY);
+    if (hasLeft)
+      this.observe?.(0); // the notification was faster than the answer
+    else room.committed ??= { seq, at: performance.now() };
   }
 
   private noteMembership({ log: { roomId }, subscriptions }: HubRoom, seq: number, { kind, user_id }: RoomEvent): void {
@@ -130,5 +158,8 @@ export class Hub implements FeedFollower {
     room.windowEndsAt = performance.now() + windowMs;
     const frames = liveFrames(entries);
     for (const subscription of room.subscriptions) subscription.offer(entries, frames);
+    if (room.committed === undefined || room.committed.seq > (entries.at(-1)?.seq ?? 0)) return;
+    this.observe?.(performance.now() - room.committed.at);
+    room.committed = undefined;
   }
 }

@@ -5,6 +5,8 @@
  * Bounded: live frames are only taken while less than the socket's byte budget waits (`hasRoom`); who was refused is caught up after `onDrained`.
  */
 import type { Socket } from 'node:net';
+import type { RealtimeCounters } from './counters.js';
+import { countFrames } from './frame.js';
 
 /** Below this, copying frames together is cheaper than a gathered write. */
 const joinBelowBytes = 65_536;
@@ -24,6 +26,7 @@ export class Outbox {
     private readonly socket: Pick<Socket, 'write' | 'writableLength' | 'writable' | 'cork' | 'uncork' | 'on'>,
     private readonly maxBytes: number,
     private readonly onDrained: () => void,
+    private readonly counters: Pick<RealtimeCounters, 'framesOut' | 'bytesOut'>,
   ) {
     socket.on('drain', () => this.drained());
   }
@@ -57,6 +60,8 @@ export class Outbox {
     this.frames = [];
     this.bytes = 0;
     if (!this.socket.writable) return;
+    this.counters.bytesOut += bytes;
+    for (const frame of frames) this.counters.framesOut += countFrames(frame);
     const [only] = frames;
     if (only !== undefined && frames.length === 1) this.socket.write(only);
     else if (bytes < joinBelowBytes) this.socket.write(Buffer.concat(frames, bytes));

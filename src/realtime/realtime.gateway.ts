@@ -13,6 +13,7 @@ import { CONFIG, type Config } from '../config.js';
 import { LOGGER, nodeName } from '../logger.js';
 import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
+import { newCounters } from './counters.js';
 import { Hub } from './hub.js';
 import { identityOf, roomOf } from './realtime.adapter.js';
 import { SessionWatch } from './session-watch.js';
@@ -27,6 +28,7 @@ const sendDeadlineMs = 2_500;
 /** The sockets of this node: opens them, keeps their time limits, and sends them elsewhere when the node goes away. */
 @WebSocketGateway({ path: '/ws' })
 export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootstrap, OnModuleDestroy, BeforeApplicationShutdown {
+  readonly counters = newCounters();
   private readonly connections = new Set<Connection>();
   private readonly parts: ConnectionParts;
   private readonly sessionWatch: SessionWatch;
@@ -45,7 +47,19 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     presence: PresenceService,
   ) {
     const userSockets = new UserSockets(config.RATE_LIMITS === 'off' ? Number.POSITIVE_INFINITY : config.SOCKETS_PER_USER_MAX);
-    this.parts = { config, nodeName: nodeName(config), log, tokens, sessions, userSockets, chat, feed, hub, presence };
+    this.parts = {
+      config,
+      nodeName: nodeName(config),
+      log,
+      tokens,
+      sessions,
+      userSockets,
+      chat,
+      feed,
+      hub,
+      presence,
+      counters: this.counters,
+    };
     this.sessionWatch = new SessionWatch(sessions, log);
     presence.attach({ push: (roomId, frames) => hub.push(roomId, frames), isBusy: () => chat.isBusy });
   }
@@ -56,6 +70,13 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
 
   get connectionCount(): number {
     return this.connections.size;
+  }
+
+  /** Sockets that do not take what waits for them. */
+  get laggingCount(): number {
+    let count = 0;
+    for (const { isLagging } of this.connections) if (isLagging) count++;
+    return count;
   }
 
   onApplicationBootstrap(): void {

@@ -6,5 +6,9 @@ import { PresenceModule } from '../presence/presence.module.js';
 import { Hub } from './hub.js';
 import { RealtimeGateway } from './realtime.gateway.js';
 
-@Module({ imports: [AuthModule, BusModule, ChatModule, PresenceModule], providers: [Hub, RealtimeGateway], exports: [RealtimeGateway] })
+@Module({
+  imports: [AuthModule, BusModule, ChatModule, PresenceModule],
+  providers: [Hub, RealtimeGateway],
+  exports: [Hub, RealtimeGateway],
+})
 export class RealtimeModule {}

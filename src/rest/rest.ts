@@ -1,12 +1,12 @@
 /**
- * How every REST route behaves, apart from what it does: JSON in and out, an id on each answer, problem documents, cookies. Health and
- * metrics go through it too.
+ * How every REST route behaves, apart from what it does: JSON in and out, an id on each answer, problem documents, cookies. Health goes
+ * through it too.
  */
 import fastifyCookie from '@fastify/cookie';
 import fastifyCors from '@fastify/cors';
 import { BadRequestException, PayloadTooLargeException, UnsupportedMediaTypeException } from '@nestjs/common';
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify';
-import type { FastifyBodyParser, FastifyInstance } from 'fastify';
+import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config.js';
@@ -29,6 +29,9 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
 /** How long a browser may remember what it was allowed, in s. */
 const preflightMaxAgeS = 3_600;
 
+/** Is told of each request when its answer was sent. */
+export type RequestObserver = (request: FastifyRequest, reply: FastifyReply) => void;
+
 /**
  * Registers it all with an app that was created with `serverOptions` and without Nest's body parsers.
  * @param origins whose pages may read answers, and act with cookies, beside those of the node's own host
@@ -39,6 +42,7 @@ export async function useRest(
   log: Logger,
   origins: readonly string[],
   isDraining: () => boolean,
+  observe?: RequestObserver,
 ): Promise<void> {
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
   fastify.addHook('onRequest', (request, reply, done) => {
@@ -50,6 +54,7 @@ export async function useRest(
   fastify.addHook('onResponse', (request, reply, done) => {
     const { id, method, routeOptions } = request;
     log.debug({ request: id, method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'answered');
+    observe?.(request, reply);
     done();
   });
   acceptJsonOnly(fastify);
