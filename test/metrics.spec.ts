@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { parse } from 'yaml';
 import { freePort } from '../scripts/cluster/node-process.js';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
@@ -176,6 +178,22 @@ describe('metrics', () => {
       'process_cpu_seconds_total',
     ])
       expect(families.get(name)?.series).toHaveLength(1);
+  });
+
+  it('are all that the alerts and the dashboard ask for, and each alert has its paragraph', async () => {
+    const { families } = await scrape(port);
+    const read = (file: string) => readFile(new URL(`../${file}`, import.meta.url), 'utf8');
+    const dashboard = JSON.parse(await read('observe/grafana/dashboards/trunkline.json')) as { panels: { targets: { expr: string }[] }[] };
+    const { groups } = parse(await read('observe/alerts.yml')) as { groups: { rules: { alert: string; expr: string }[] }[] };
+    const rules = groups.flatMap((group) => group.rules);
+    const asked = [...rules, ...dashboard.panels.flatMap(({ targets }) => targets)].flatMap(({ expr }) => {
+      const names = expr.match(/\b(trunkline|nodejs|process)_\w+/g) ?? [];
+      return names.map((name) => name.replace(/_bucket$/, ''));
+    });
+    expect(asked.length).toBeGreaterThan(30);
+    expect(asked.filter((name) => !families.has(name))).toEqual([]);
+    const guide = await read('docs/operations.md');
+    expect(rules.filter(({ alert }) => !guide.includes(`\n### ${alert}\n\n`))).toEqual([]);
   });
 
   it('are nowhere but on their own port, and nothing else is there', async () => {
