@@ -10,9 +10,9 @@ export const imports = {
   rooms: ['auth', 'users', 'database', 'protocol', 'rest'],
   auth: ['users', 'database', 'protocol', 'rest'],
   users: ['database', 'protocol', 'rest'],
-  docs: ['protocol'],
+  docs: ['auth/*.guard.js', 'protocol', 'rest'],
   doctor: ['auth', 'bus', 'database', 'protocol'],
-  health: ['realtime', 'bus', 'database', 'protocol'],
+  health: ['realtime', 'bus', 'database', 'protocol', 'rest'],
   metrics: ['realtime', 'presence', 'chat', 'bus', 'database', 'protocol', 'rest'],
   database: ['protocol'],
   rest: ['protocol'],
@@ -93,6 +93,16 @@ export default {
   overrides: [
     { files: ['scripts/**', 'bench/**', 'loadtest/**'], rules: { 'no-console': 'off', 'node/no-process-env': 'off' } },
     { files: ['src/config.ts', 'test/**', '**/*.spec.ts', '*.mjs'], rules: { 'node/no-process-env': 'off' } },
+    {
+      files: ['test/**', '**/*.spec.ts'],
+      excludeFiles: ['test/support/rest.ts', 'test/tooling/nginx.spec.ts'],
+      rules: {
+        'no-restricted-globals': [
+          'error',
+          { name: 'fetch', message: '`call` of test/support/rest.ts holds each answer against the document.' },
+        ],
+      },
+    },
     ...importRule,
   ],
 };

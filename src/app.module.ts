@@ -24,22 +24,9 @@ class NodeModule {
   }
 }
 
-@Module({})
+@Module({ imports: [DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule, DocsModule] })
 export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
-    return {
-      module: AppModule,
-      imports: [
-        NodeModule.of(config, log),
-        DatabaseModule,
-        AuthModule,
-        RoomsModule,
-        ChatModule,
-        RealtimeModule,
-        HealthModule,
-        DocsModule,
-        ...(config.METRICS_PORT === 0 ? [] : [MetricsModule]),
-      ],
-    };
+    return { module: AppModule, imports: [NodeModule.of(config, log), ...(config.METRICS_PORT === 0 ? [] : [MetricsModule])] };
   }
 }

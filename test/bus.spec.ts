@@ -7,6 +7,7 @@ import { createPerson, createRoom, roomLog, type Person } from './support/people
 import { startProcessNode } from './support/process-node.js';
 import { startProxy } from './support/proxy.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { call } from './support/rest.js';
 
 describe('whatever the bus does, a room is received complete, in order and once', () => {
   let db: TestDatabase;
@@ -68,22 +69,22 @@ describe('whatever the bus does, a room is received complete, in order and once'
     const proxy = await startProxy(db.url);
     const behind = await startNode(db.url, { DATABASE_LISTEN_URL: proxy.through(db.url) });
     const client = await joined(behind.url);
-    await eventually(async () => (await fetch(`${behind.url}/health/ready`)).ok, 'the node to be ready');
+    await eventually(async () => (await call(behind.url, '/health/ready')).status === 200, 'the node to be ready');
     proxy.swallow();
     await insert('said into the void');
     await client.reaches(room, 1, 2_000);
     const unready = await eventually(
       async () => {
-        const answer = await fetch(`${behind.url}/health/ready`);
-        return answer.status === 503 ? ((await answer.json()) as { reasons: string[] }) : undefined;
+        const answer = await call(behind.url, '/health/ready');
+        return answer.status === 503 ? (answer.body as { reasons: string[] }) : undefined;
       },
       'the node to be unready',
       5_000,
     );
     expect(unready.reasons).toEqual(['the bus (LISTEN) is not connected']);
-    expect((await fetch(`${behind.url}/health/live`)).status).toBe(200);
+    expect((await call(behind.url, '/health/live')).status).toBe(200);
     proxy.heal();
-    await eventually(async () => (await fetch(`${behind.url}/health/ready`)).ok, 'the node to be ready again');
+    await eventually(async () => (await call(behind.url, '/health/ready')).status === 200, 'the node to be ready again');
     await insert('said after');
     await expectWhole(client);
     await behind.close();

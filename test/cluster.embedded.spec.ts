@@ -14,7 +14,7 @@ import { closeCodes } from '../src/protocol/close-codes.js';
 import { eventually } from './support/eventually.js';
 import { testSecret } from './support/node.js';
 import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
-import { call, createRoom as createRoomByRest, registerUser } from './support/rest.js';
+import { call, callAnything, createRoom as createRoomByRest, registerUser } from './support/rest.js';
 import { SteadyClient, type Closed } from './support/steady-client.js';
 import { createTestDatabase } from './support/test-database.js';
 
@@ -134,7 +134,7 @@ class RestTraffic {
   private async ask(method: string, token: string, body?: { content: string }): Promise<void> {
     const begun = Date.now();
     try {
-      const { status } = await call(this.url, `/rooms/${this.room}/messages`, { method, token, ...(body && { body }) });
+      const { status } = await callAnything(this.url, `/rooms/${this.room}/messages`, { method, token, ...(body && { body }) });
       this.answers.push({ status, what: method, begun, ended: Date.now() });
       if (body) (status === 201 ? this.posted : this.maybePosted).push(body.content);
     } catch (error) {
@@ -194,7 +194,11 @@ describe('npm run cluster', () => {
       'the clients of the killed node',
       15_000,
     );
-    await eventually(async () => (await fetch(`${victim?.url}/health/ready`)).ok, 'the killed node to serve again', 30_000);
+    await eventually(
+      async () => (await call(String(victim?.url), '/health/ready')).status === 200,
+      'the killed node to serve again',
+      30_000,
+    );
     await delay(1_000);
     const ofKill = { closes: since(killAt), recovery: recovery(onVictim, killAt) };
 
@@ -253,8 +257,8 @@ kill of a node with ${onVictim.length} clients: closed ${JSON.stringify(count(of
     const first = await state();
     process.kill(first.nginx ?? 0, 'SIGKILL'); // its workers would go on with the port
     process.kill(first.nodes[0]?.pid ?? 0, 'SIGKILL');
-    await eventually(async () => (await fetch(`${url}/health/ready`)).ok, 'Nginx to be back');
-    await eventually(async () => (await fetch(`${first.nodes[0]?.url}/health/ready`)).ok, 'the node to be back', 30_000);
+    await eventually(async () => (await call(url, '/health/ready')).status === 200, 'Nginx to be back');
+    await eventually(async () => (await call(String(first.nodes[0]?.url), '/health/ready')).status === 200, 'the node to be back', 30_000);
     const second = await state();
     expect(second.nginx).not.toBe(first.nginx);
     expect(second.nodes.map(({ pid }) => pid === undefined)).toEqual([false, false]);

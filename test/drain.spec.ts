@@ -5,6 +5,7 @@ import { startProcessNode } from './support/process-node.js';
 import { createPerson, createRoom, roomLog } from './support/people.js';
 import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { call } from './support/rest.js';
 
 describe('a node that is told to stop', () => {
   let db: TestDatabase;
@@ -38,7 +39,7 @@ describe('a node that is told to stop', () => {
 
     const at = Date.now();
     stopped.process.kill('SIGTERM');
-    await eventually(async () => (await fetch(`${stopped.url}/health/ready`)).status === 503, 'the node to be unready', 2_000);
+    await eventually(async () => (await call(stopped.url, '/health/ready')).status === 503, 'the node to be unready', 2_000);
     await expect(TestClient.connect(stopped.url, ann.token)).rejects.toThrow('refused with 503');
     await Promise.all(senders);
     expect(await stopped.stop()).toBe(0);

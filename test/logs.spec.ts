@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { TestClient } from './support/client.js';
 import { startProcessNode } from './support/process-node.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { call } from './support/rest.js';
 
 describe('the log', () => {
   let db: TestDatabase;
@@ -13,14 +14,10 @@ describe('the log', () => {
   it('says who did what by request and connection id, at its most talkative, and never a token, a password or a body', async () => {
     const node = await startProcessNode({ DATABASE_URL: db.url, LOG_LEVEL: 'trace' });
     const post = async (path: string, body: object, token = '') => {
-      const answer = await fetch(`${node.url}${path}`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-        body: JSON.stringify(body),
-      });
+      const answer = await call(node.url, path, { token, body });
       return {
         id: answer.headers.get('x-request-id') ?? '',
-        body: (await answer.json()) as { id: string; tokens: { accessToken: string; refreshToken: string } },
+        body: answer.body as { id: string; tokens: { accessToken: string; refreshToken: string } },
       };
     };
     const password = `password-${randomUUID()}`;

@@ -4,6 +4,7 @@ import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
 import { startProxy, type Proxy } from './support/proxy.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { call } from './support/rest.js';
 
 describe('while PostgreSQL is away', () => {
   let db: TestDatabase;
@@ -24,7 +25,7 @@ describe('while PostgreSQL is away', () => {
   });
 
   const readyIs = (status: number) =>
-    eventually(async () => (await fetch(`${node.url}/health/ready`)).status === status, `ready to be ${status}`, 5_000);
+    eventually(async () => (await call(node.url, '/health/ready')).status === status, `ready to be ${status}`, 5_000);
 
   it('the node says within 5 s that it is not ready and why, keeps its sockets, and heals by itself; what was sent meanwhile is stored once', async () => {
     const room = await createRoom(db.sql, [ann]);
@@ -36,11 +37,11 @@ describe('while PostgreSQL is away', () => {
     proxy.swallow();
     const meanwhile = [client.send(room, 'during 1'), client.send(room, 'during 2')];
     await readyIs(503);
-    expect(await (await fetch(`${node.url}/health/ready`)).json()).toMatchObject({
+    expect((await call(node.url, '/health/ready')).body).toMatchObject({
       status: 'unavailable',
       reasons: [expect.stringMatching(/database|bus/)],
     });
-    expect((await fetch(`${node.url}/health/live`)).status).toBe(200);
+    expect((await call(node.url, '/health/live')).status).toBe(200);
     expect((await client.command('ping', {})).event).toBe('pong');
 
     proxy.heal();
@@ -66,10 +67,10 @@ describe('while PostgreSQL is away', () => {
       return Promise.race([answer, new Promise<undefined>((later) => setTimeout(() => later(undefined), 50))]);
     }, 'the answer');
     expect((await answer).data).toMatchObject({ code: 'unavailable', temporary: true, retry_after_ms: expect.any(Number) });
-    const rest = await fetch(`${node.url}/rooms/${room}`, { headers: { authorization: `Bearer ${ann.token}` } });
+    const rest = await call(node.url, `/rooms/${room}`, { token: ann.token });
     expect(rest.status).toBe(503);
     expect(rest.headers.get('retry-after')).not.toBeNull();
-    expect(await rest.json()).toMatchObject({ code: 'unavailable' });
+    expect(rest.body).toMatchObject({ code: 'unavailable' });
     proxy.heal();
     proxy.cut();
     await readyIs(200);

@@ -102,7 +102,7 @@ describe('a session that ends loses its sockets on every node within 2 s, and it
     const other = await logInAgain(user);
     const [gone, kept] = [await TestClient.connect(deaf.url, other.accessToken), await TestClient.connect(deaf.url, user.token)];
     const readyIs = (status: number) =>
-      eventually(async () => (await fetch(`${deaf.url}/health/ready`)).status === status, `ready: ${status}`);
+      eventually(async () => (await call(deaf.url, '/health/ready')).status === status, `ready: ${status}`);
     await readyIs(200);
     proxy.swallow();
     await readyIs(503);
@@ -132,8 +132,7 @@ it('while PostgreSQL is away nobody is logged out; when it is back, who was ende
   const node = await startNode(proxy.through(db.url));
   const [ann, bob] = [await createPerson(db.sql), await createPerson(db.sql)];
   const [anns, bobs] = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, bob.token)];
-  const readyIs = (status: number) =>
-    eventually(async () => (await fetch(`${node.url}/health/ready`)).status === status, `ready: ${status}`);
+  const readyIs = (status: number) => eventually(async () => (await call(node.url, '/health/ready')).status === status, `ready: ${status}`);
   await readyIs(200);
   proxy.swallow();
   await db.sql.query('UPDATE sessions SET ended_at = now() WHERE id = $1', [ann.sessionId]);

@@ -103,7 +103,7 @@ describe('a node with its own PostgreSQL', () => {
     const node = await start();
     expect(node.output()).toContain(`listening on ${node.url}`);
     expect(node.output()).toContain(join(folder, 'data', 'postgres'));
-    expect((await fetch(`${node.url}/health`)).status).toBe(200);
+    expect((await call(node.url, '/health')).status).toBe(200);
     for (const secret of ['jwt-secret', 'postgres-password', 'database-url']) {
       expect([secret, (await stat(join(folder, 'data', secret))).mode & 0o777]).toEqual([secret, 0o600]);
       const text = (await readFile(join(folder, 'data', secret), 'utf8')).trim();
@@ -147,7 +147,7 @@ describe('a node with its own PostgreSQL', () => {
     const node = await start();
     const shown = [(await epoch()).stdout];
     expect(await epoch('raise')).toMatchObject({ code: 0, stdout: expect.stringContaining(`was ${shown[0]?.trim()} and is `) });
-    expect((await fetch(`${node.url}/health`)).status).toBe(200);
+    expect((await call(node.url, '/health')).status).toBe(200);
     shown.push((await epoch()).stdout);
     expect(await kill(node, 'SIGTERM')).toBe(0);
     expect(await epoch('raise')).toMatchObject({ code: 0, stdout: expect.stringContaining(`was ${shown[1]?.trim()} and is `) });
@@ -188,7 +188,7 @@ describe('a node with its own PostgreSQL', () => {
     expect(second.output()).toBe(
       `Another Trunkline is serving from ${join(folder, 'data')}. Stop it first, or give this one its own folder: DATA_DIR=…\n`,
     );
-    expect((await fetch(`${first.url}/health/ready`)).status).toBe(200);
+    expect((await call(first.url, '/health/ready')).status).toBe(200);
     expect(await history(first, said)).toEqual(['undisturbed']);
     expect(await kill(first, 'SIGINT')).toBe(0);
   }, 90_000);

@@ -1,5 +1,4 @@
-import { IsBoolean, IsOptional } from 'class-validator';
-import { EmailAddress, Text, Uuid } from '../rest/validation.js';
+import { EmailAddress, Means, Optional, Text, TrueOrFalse, Uuid } from '../rest/validation.js';
 
 const nameMaxCharacters = 64;
 /** RFC 5321, section 4.5.3.1.3, less the brackets. */
@@ -20,50 +19,61 @@ const username = {
 
 export class RegisterBody {
   @Text(1, nameMaxCharacters, username)
+  @Means('In whatever case it is written, a name belongs to one account.', { example: 'ann' })
   readonly username!: string;
 
   @EmailAddress(emailMaxCharacters)
+  @Means('As with the name, an address belongs to one account.', { example: 'ann@example.org' })
   readonly email!: string;
 
   @Text(passwordMinCharacters, passwordMaxCharacters)
+  @Means('Kept as an argon2id hash.', { example: 'correct horse' })
   readonly password!: string;
 
-  @IsOptional()
+  @Optional()
   @Text(1, deviceNameMaxCharacters, deviceName)
+  @Means('Shown in the list of sessions; left out, it is made from User-Agent.')
   readonly device_name?: string | null;
 }
 
 /** Looser than what may be registered: what no account can have is simply wrong. */
 export class LoginBody {
-  @IsOptional()
+  @Optional()
   @Text(1, emailMaxCharacters)
+  @Means('This, or username.', { example: 'ann@example.org' })
   readonly email?: string | null;
 
-  @IsOptional()
+  @Optional()
   @Text(1, nameMaxCharacters)
+  @Means('This, or email.')
   readonly username?: string | null;
 
   @Text(1, passwordMaxCharacters)
+  @Means('The password of the account.', { example: 'correct horse' })
   readonly password!: string;
 
-  @IsOptional()
+  @Optional()
   @Text(1, deviceNameMaxCharacters, deviceName)
+  @Means('Shown in the list of sessions; left out, it is made from User-Agent.')
   readonly device_name?: string | null;
 }
 
 export class RefreshBody {
-  @IsOptional()
+  @Optional()
   @Text(1, refreshTokenMaxCharacters)
+  @Means('Left out, the cookie is taken.')
   readonly refreshToken?: string | null;
 }
 
 export class LogoutBody {
-  @IsOptional()
+  @Optional()
   @Uuid()
+  @Means('Left out, it is the session that asks.')
   readonly sessionId?: string | null;
 
-  @IsOptional()
-  @IsBoolean({ message: 'must be true or false' })
+  @Optional()
+  @TrueOrFalse()
+  @Means('Every session of the user.', { default: false })
   readonly all?: boolean | null;
 }
 

@@ -3,10 +3,21 @@ import type { FastifyRequest } from 'fastify';
 import { ClientError } from '../protocol/errors.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
 import { AllowedOrigins } from './allowed-origins.js';
-import { accessTokenCookie } from './auth-cookies.js';
+import { accessCookie, accessTokenCookie } from './auth-cookies.js';
 import { Sessions } from './sessions.js';
 
 export type { Identity } from './access-tokens.js';
+
+/** How a route behind the guard is asked; either is enough. */
+export const securitySchemes = {
+  bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'The accessToken of register, login or refresh.' },
+  cookie: {
+    type: 'apiKey',
+    in: 'cookie',
+    name: accessCookie,
+    description: 'Set by register, login and refresh. What is not a GET needs an Origin header of an allowed origin.',
+  },
+} as const;
 
 const identities = new WeakMap<FastifyRequest, Identity>();
 const readingMethods: ReadonlySet<string> = new Set(['GET', 'HEAD']);

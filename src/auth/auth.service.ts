@@ -5,6 +5,7 @@
  */
 import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
+import Type, { type Static } from 'typebox';
 import { v7 as uuidv7 } from 'uuid';
 import { CONFIG, type Config } from '../config.js';
 import { Database, type Queryable } from '../database/database.js';
@@ -21,6 +22,7 @@ import {
   findUser,
   insertUser,
   replacePasswordHash,
+  userSchema,
   type User,
 } from '../users/user.store.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
@@ -36,26 +38,34 @@ import {
   insertSession,
   readSessions,
   rotateRefreshToken,
+  sessionRowSchema,
   type SessionLife,
-  type SessionRow,
 } from './session.store.js';
 
 /** For so long a refresh token may be used again: its first answer may have been lost. */
 const lostAnswerGraceS = 10;
 
 /** Who somebody is, and the tokens that prove it. */
-export interface Grant {
-  user: User;
-  tokens: { accessToken: string; refreshToken: string };
-}
+export const grantSchema = Type.Object(
+  {
+    user: userSchema,
+    tokens: Type.Object({
+      accessToken: Type.String({ description: 'a JWT, for Authorization: Bearer and for the socket' }),
+      refreshToken: Type.String({ description: 'for POST /auth/refresh, once: the answer has another one' }),
+    }),
+  },
+  { title: 'Grant' },
+);
+export type Grant = Static<typeof grantSchema>;
 
 /** The name that somebody logs in with: one of the two. */
 export type LoginName = { email: string } | { username: string };
 
-export interface Session extends SessionRow {
-  /** The one that asks. */
-  current: boolean;
-}
+export const sessionSchema = Type.Object(
+  { ...sessionRowSchema.properties, current: Type.Boolean({ description: 'whether it is the one that asks' }) },
+  { title: 'Session' },
+);
+export type Session = Static<typeof sessionSchema>;
 
 @Injectable()
 export class AuthService {

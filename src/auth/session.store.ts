@@ -1,7 +1,9 @@
 /**
  * Sessions: one for each login, with one live refresh token. What ends a session ends every token that descends from its login.
  */
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
+import { time, uuid } from '../protocol/fields.js';
 import type { User } from '../users/user.store.js';
 
 /** Sessions that ended or expired are kept for so long, so that it can be looked up why somebody was logged out. */
@@ -10,16 +12,14 @@ const keptFor = '1 day';
 const listedMax = 100;
 
 /** A session as its user sees it. */
-export interface SessionRow {
-  /** UUID v7, lower case. */
-  id: string;
-  device_name: string;
-  /** IPv4 or IPv6, from where the login came; null where it is not known. */
-  address: string | null;
-  /** ISO 8601, milliseconds, UTC; as all times here. */
-  created_at: string;
-  last_used_at: string;
-}
+export const sessionRowSchema = Type.Object({
+  id: uuid('UUID v7'),
+  device_name: Type.String(),
+  address: Type.Union([Type.String(), Type.Null()], { description: 'IPv4 or IPv6, from where the login came; null where it is not known' }),
+  created_at: time('when it was logged in'),
+  last_used_at: time('when it was used last, give or take a minute'),
+});
+export type SessionRow = Static<typeof sessionRowSchema>;
 
 export interface SessionLife {
   /** How long a session lasts without a refresh. */

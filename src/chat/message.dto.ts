@@ -1,9 +1,9 @@
-import { IsOptional, IsString } from 'class-validator';
 import { limits } from '../protocol/limits.js';
-import { Uuid, WholeNumber } from '../rest/validation.js';
+import { JudgedText, Means, Optional, Uuid, WholeNumber } from '../rest/validation.js';
 
 /** One less than the largest exact integer, so that the seq above it is exact too. */
 const seqMax = Number.MAX_SAFE_INTEGER - 1;
+export const historyPage = 50;
 
 export class RoomParams {
   @Uuid()
@@ -11,41 +11,44 @@ export class RoomParams {
 }
 
 export class HistoryQuery {
-  /** Exclusive upper seq; the same as `before`. At most one of these four may be given. */
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, Number.MAX_SAFE_INTEGER)
+  @Means('Exclusive upper seq; the same as `before`. At most one of cursor, before, after and around may be given.')
   readonly cursor?: number;
 
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, Number.MAX_SAFE_INTEGER)
+  @Means('Exclusive upper seq: the page is the newest messages below it.')
   readonly before?: number;
 
-  /** Exclusive lower seq: the page is the oldest messages above it. */
-  @IsOptional()
+  @Optional()
   @WholeNumber(0, seqMax)
+  @Means('Exclusive lower seq: the page is the oldest messages above it.')
   readonly after?: number;
 
-  /** The page has this seq in its middle. */
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, seqMax)
+  @Means('The page has this seq in its middle.')
   readonly around?: number;
 
-  /** Only messages of this user. Then a page may have fewer than `limit`, even none: what tells the end is a cursor of null. */
-  @IsOptional()
+  @Optional()
   @Uuid()
+  @Means('Only messages of this user. Then a page may have fewer than `limit`, even none: what tells the end is a cursor of null.')
   readonly author?: string;
 
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, limits.historyPageMax)
+  @Means('So many messages at most.', { default: historyPage })
   readonly limit?: number;
 }
 
 export class NewMessageBody {
-  // What is in it is judged by the rule that sockets have too, which answers a long one with a code of its own.
-  @IsString({ message: 'must be a string' })
+  @JudgedText(1, limits.contentMaxCharacters)
+  @Means('Any Unicode except NUL; a character is a code point.', { example: 'hello' })
   readonly content!: string;
 
-  @IsOptional()
+  @Optional()
   @Uuid()
+  @Means('Makes the send idempotent: a retry with the same id is answered with the message that the first one stored.')
   readonly client_msg_id?: string | null;
 }

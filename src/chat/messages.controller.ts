@@ -1,26 +1,29 @@
 import { Body, Controller, Get, Header, Param, Post, Query, UseGuards } from '@nestjs/common';
+import Type from 'typebox';
 import { AuthGuard, CurrentIdentity, type Identity } from '../auth/auth.guard.js';
 import { Database } from '../database/database.js';
 import { contentProblem } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
+import { messageSchema, type Message } from '../protocol/message.js';
+import { Operation } from '../rest/operation.js';
 import { findMembership } from '../rooms/room.store.js';
 import { ChatService, type Stored } from './chat.service.js';
 import { newest, readHistory, type Place } from './history.store.js';
-import { HistoryQuery, NewMessageBody, RoomParams } from './message.dto.js';
+import { historyPage, HistoryQuery, NewMessageBody, RoomParams } from './message.dto.js';
 
-const historyPage = 50;
+const namedMessageSchema = { ...messageSchema, title: 'Message' };
 
-/** A message as REST answers it; history has the same, made by PostgreSQL. */
-interface MessageAnswer {
-  id: number;
-  seq: number;
-  room_id: string;
-  user_id: string;
-  username: string;
-  content: string;
-  client_msg_id?: string;
-  created_at: string;
-}
+const seqOrNull = (description: string) =>
+  Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()], { description });
+
+const historySchema = Type.Object(
+  {
+    messages: Type.Array(namedMessageSchema, { description: 'newest first' }),
+    next_cursor: seqOrNull('the `before` of the next older page; null when there is nothing older'),
+    newer_cursor: Type.Optional(seqOrNull('with after and around: the `after` of the next newer page; null when there is nothing newer')),
+  },
+  { title: 'History' },
+);
 
 /** To who is no member, a room's messages answer as if there were no such room. */
 @Controller('rooms/:id/messages')
@@ -34,6 +37,7 @@ export class MessagesController {
   /** @returns JSON text: the messages are passed through as PostgreSQL made them */
   @Get()
   @Header('content-type', 'application/json; charset=utf-8')
+  @Operation({ summary: 'Read a page of the messages of a room', answer: historySchema, errors: ['room_not_found'] })
   async history(@Param() { id }: RoomParams, @Query() query: HistoryQuery, @CurrentIdentity() { userId }: Identity): Promise<string> {
     const place = placeOf(query);
     const membership = await findMembership(this.db, id, userId);
@@ -51,11 +55,17 @@ export class MessagesController {
   }
 
   @Post()
+  @Operation({
+    summary: 'Send a message',
+    description: 'Answers when it is stored.',
+    answer: namedMessageSchema,
+    errors: ['room_not_found', 'conflict', 'overloaded'],
+  })
   async send(
     @Param() { id }: RoomParams,
     @Body() body: NewMessageBody,
     @CurrentIdentity() { userId, username }: Identity,
-  ): Promise<MessageAnswer> {
+  ): Promise<Message> {
     const { content } = body;
     const problem = contentProblem(content);
     if (problem !== undefined) throw problem;

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
-import { AsyncApiController } from './asyncapi.controller.js';
+import { DiscoveryModule } from '@nestjs/core';
+import { DocsController } from './docs.controller.js';
 
 /** The documents that a node serves of itself. */
-@Module({ controllers: [AsyncApiController] })
+@Module({ imports: [DiscoveryModule], controllers: [DocsController] })
 export class DocsModule {}

@@ -5,22 +5,27 @@
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { ClientError, errorCodes, type ErrorCode, type FieldError } from '../protocol/errors.js';
+import Type, { type Static } from 'typebox';
+import { ClientError, errorCodes, type ErrorCode } from '../protocol/errors.js';
 
 /** RFC 9457, section 3.1, and our extensions. */
-interface Problem {
-  /** A name for the code that is never dereferenced. */
-  type: string;
-  /** The same for every problem of this code. */
-  title: string;
-  status: number;
-  /** What is wrong this time. */
-  detail: string;
-  code: ErrorCode;
-  /** Also in X-Request-Id, and in the log. */
-  request_id: string;
-  errors?: readonly FieldError[];
-}
+export const problemSchema = Type.Object(
+  {
+    type: Type.String({ format: 'uri', description: 'a name for the code that is never dereferenced' }),
+    title: Type.String({ description: 'the same for every problem of this code' }),
+    status: Type.Integer({ minimum: 400, maximum: 599 }),
+    detail: Type.String({ description: 'what is wrong this time' }),
+    code: Type.Enum(Object.keys(errorCodes) as ErrorCode[]),
+    request_id: Type.String({ description: 'also in X-Request-Id, and in the log' }),
+    errors: Type.Optional(
+      Type.Array(Type.Object({ field: Type.String(), message: Type.String({ description: 'a phrase that follows the field’s name' }) }), {
+        description: 'an entry for each bad field',
+      }),
+    ),
+  },
+  { title: 'Problem', description: 'What went wrong (RFC 9457).' },
+);
+type Problem = Static<typeof problemSchema>;
 
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
@@ -77,7 +82,7 @@ function answerTo(exception: unknown, requestId: string): ProblemAnswer {
     detail: error.message,
     code: error.code,
     request_id: requestId,
-    ...(fields && { errors: fields }),
+    ...(fields && { errors: [...fields] }),
   };
   return { code: error.code, status, headers, body: JSON.stringify(problem) };
 }

@@ -1,12 +1,13 @@
 /**
- * Input of REST, checked before a controller sees it. Each rule here gives a phrase that follows the field's name ('must be a UUID'), and
- * accepts nothing that PostgreSQL would refuse later: NUL, lone surrogates, numbers beyond an integer's exactness.
+ * Input of REST, checked before a controller sees it. Each rule here gives a phrase that follows the field's name ('must be a UUID'), says in
+ * the document what it checks, and accepts nothing that PostgreSQL would refuse later: NUL, lone surrogates, numbers beyond an integer's exactness.
  */
 import { applyDecorators, ValidationPipe, type ArgumentMetadata } from '@nestjs/common';
 import { Transform } from 'class-transformer';
-import { isEmail, isUUID, ValidateBy, type ValidationError } from 'class-validator';
+import { IsOptional, isEmail, isUUID, ValidateBy, type ValidationError } from 'class-validator';
 import { ClientError, type FieldError } from '../protocol/errors.js';
 import { textProblem } from '../protocol/text.js';
+import { Known, type Keywords } from './fields.js';
 
 /** Enough to mend a form; a body of thousands of unknown fields must not make an answer of the same size. */
 const fieldErrorsMax = 20;
@@ -14,16 +15,28 @@ const fieldNameMaxCharacters = 64;
 const valuesMax = 100;
 const levelsMax = 8;
 
-/** A rule of ours for class-validator: `problem` returns the phrase, or undefined for a good value. */
-const rule = (name: string, problem: (value: unknown) => string | undefined): PropertyDecorator =>
-  ValidateBy({
-    name,
-    validator: { validate: (value) => problem(value) === undefined, defaultMessage: (context) => problem(context?.value) ?? '' },
-  });
+/** A rule of ours for class-validator: `problem` returns the phrase, or undefined for a good value; `keywords` say the same in JSON Schema. */
+const rule = (name: string, keywords: Keywords, problem: (value: unknown) => string | undefined): PropertyDecorator =>
+  applyDecorators(
+    ValidateBy({
+      name,
+      validator: { validate: (value) => problem(value) === undefined, defaultMessage: (context) => problem(context?.value) ?? '' },
+    }),
+    Known(keywords),
+  );
+
+/** What a field means, for the document; `default` is what the route takes where it is left out. */
+export const Means = (description: string, more: { default?: unknown; example?: unknown } = {}): PropertyDecorator => {
+  const { example, ...keywords } = more;
+  return Known({ description, ...keywords, ...(example !== undefined && { examples: [example] }) });
+};
+
+/** May be left out, or be null, which is the same. */
+export const Optional = (): PropertyDecorator => applyDecorators(IsOptional(), Known({}, { isOptional: true }));
 
 /** Text of so many Unicode code points; where a pattern is given, text and key both have to match it, and `allowed` says it in words. */
 export const Text = (min: number, max: number, pattern?: { expression: RegExp; allowed: string }): PropertyDecorator =>
-  rule('text', (value) => {
+  rule('text', { type: 'string', minLength: min, maxLength: max, ...(pattern && { pattern: pattern.expression.source }) }, (value) => {
     const problem = textProblem(value, min, max);
     if (problem !== undefined || pattern === undefined) return problem;
     const text = String(value);
@@ -32,7 +45,7 @@ export const Text = (min: number, max: number, pattern?: { expression: RegExp; a
 
 /** Hosts without a dot are accepted: they are fine on an intranet and in tests. */
 export const EmailAddress = (maxCharacters: number): PropertyDecorator =>
-  rule('emailAddress', (value) => {
+  rule('emailAddress', { type: 'string', format: 'email', maxLength: maxCharacters }, (value) => {
     const problem = textProblem(value, 1, maxCharacters);
     if (problem !== undefined) return problem; // isEmail throws on a lone surrogate
     return isEmail(value, { require_tld: false }) ? undefined : 'must be an email address';
@@ -42,14 +55,14 @@ export const EmailAddress = (maxCharacters: number): PropertyDecorator =>
 export const Uuid = (): PropertyDecorator =>
   applyDecorators(
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? value.toLowerCase() : value)),
-    rule('uuid', (value) => (isUUID(value, 'loose') ? undefined : 'must be a UUID')),
+    rule('uuid', { type: 'string', format: 'uuid' }, (value) => (isUUID(value, 'loose') ? undefined : 'must be a UUID')),
   );
 
 /** A whole number in a query string; comes out as a number, and as undefined where the parameter is there without a value. */
 export const WholeNumber = (min: number, max: number): PropertyDecorator =>
   applyDecorators(
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? numberFrom(value) : value)),
-    rule('wholeNumber', (value) =>
+    rule('wholeNumber', { type: 'integer', minimum: min, maximum: max }, (value) =>
       Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max
         ? undefined
         : `must be a whole number from ${min} to ${max}`,
@@ -58,7 +71,18 @@ export const WholeNumber = (min: number, max: number): PropertyDecorator =>
 
 /** One of a few words. */
 export const OneOf = (words: readonly string[]): PropertyDecorator =>
-  rule('oneOf', (value) => (words.some((word) => word === value) ? undefined : `must be one of ${words.join(', ')}`));
+  rule('oneOf', { type: 'string', enum: words }, (value) =>
+    words.some((word) => word === value) ? undefined : `must be one of ${words.join(', ')}`,
+  );
+
+export const TrueOrFalse = (): PropertyDecorator =>
+  rule('trueOrFalse', { type: 'boolean' }, (value) => (typeof value === 'boolean' ? undefined : 'must be true or false'));
+
+/** A string that is judged later, by a rule that sockets have too, and which answers a long one with a code of its own. */
+export const JudgedText = (min: number, max: number): PropertyDecorator =>
+  rule('judgedText', { type: 'string', minLength: min, maxLength: max }, (value) =>
+    typeof value === 'string' ? undefined : 'must be a string',
+  );
 
 function numberFrom(text: string): number | undefined {
   if (text === '') return undefined;

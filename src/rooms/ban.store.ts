@@ -1,14 +1,19 @@
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
 import { roomBucket } from '../database/bucket.js';
+import { time, uuid } from '../protocol/fields.js';
 
 /** Who may not join, as it stands in the table and on the wire. */
-export interface Ban {
-  user_id: string;
-  username: string;
-  banned_by: string;
-  /** ISO 8601, milliseconds, UTC. */
-  banned_at: string;
-}
+export const banSchema = Type.Object(
+  {
+    user_id: uuid('who may not join'),
+    username: Type.String({ description: 'its name when it was banned' }),
+    banned_by: uuid('id of the user who banned it'),
+    banned_at: time('when it was banned'),
+  },
+  { title: 'Ban' },
+);
+export type Ban = Static<typeof banSchema>;
 
 /** @returns false where the user was banned already */
 export async function insertBan(

@@ -1,19 +1,20 @@
-import { IsOptional } from 'class-validator';
-import { Text, Uuid, WholeNumber } from '../rest/validation.js';
+import { Means, Optional, Text, Uuid, WholeNumber } from '../rest/validation.js';
 import { RoomParams } from './member.dto.js';
 
 const minuteS = 60;
+export const inviteLifeS = 7 * 24 * 3_600;
 const lifeMaxS = 30 * 24 * 3_600;
 const usesMax = 10_000;
 
 export class NewInviteBody {
-  @IsOptional()
+  @Optional()
   @WholeNumber(minuteS, lifeMaxS)
+  @Means('Seconds until nobody can use it any more.', { default: inviteLifeS })
   readonly expires_in_s?: number | null;
 
-  /** Left out: any number. */
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, usesMax)
+  @Means('How many users it lets in; left out, any number.')
   readonly max_uses?: number | null;
 }
 
@@ -24,5 +25,6 @@ export class InviteParams extends RoomParams {
 
 export class CodeParams {
   @Text(1, 100)
+  @Means('As it was told when the invitation was made.')
   readonly code!: string;
 }

@@ -1,16 +1,21 @@
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
 import { roomBucket } from '../database/bucket.js';
+import { count, time, uuid } from '../protocol/fields.js';
 
-/** As it stands in the table and on the wire. Times are ISO 8601, milliseconds, UTC. */
-export interface Invite {
-  id: string;
-  created_by: string;
-  created_at: string;
-  expires_at: string;
-  /** Null: any number. */
-  max_uses: number | null;
-  uses: number;
-}
+/** As it stands in the table and on the wire. */
+export const inviteSchema = Type.Object(
+  {
+    id: uuid('UUID v7'),
+    created_by: uuid('id of the user who made it'),
+    created_at: time('when it was made'),
+    expires_at: time('from when on nobody can use it'),
+    max_uses: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], { description: 'how many users it lets in; null: any number' }),
+    uses: count('how many users it has let in'),
+  },
+  { title: 'Invite' },
+);
+export type Invite = Static<typeof inviteSchema>;
 
 export interface NewInvite {
   id: string;

@@ -3,11 +3,12 @@
  * none after its time, or after who made it was kicked or banned; only its hash is kept. A code that is of no use does not tell why.
  */
 import { Injectable } from '@nestjs/common';
+import Type, { type Static } from 'typebox';
 import { v7 as uuidv7 } from 'uuid';
 import { Database } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
 import { decodeInvite, encodeInvite, hashSecret, newSecret } from './invite-code.js';
-import { deleteInvite, insertInvite, listInvites, useInvite, type Invite } from './invite.store.js';
+import { deleteInvite, insertInvite, inviteSchema, listInvites, useInvite, type Invite } from './invite.store.js';
 import { addMember, findMembers, lockRoom } from './member.store.js';
 import { joined } from './members.service.js';
 import { findMembership, type Membership } from './room.store.js';
@@ -15,10 +16,11 @@ import { findMembership, type Membership } from './room.store.js';
 /** Of one room at a time, so that no member fills the table. */
 const invitesMax = 100;
 
-export interface InviteWithCode extends Invite {
-  /** Told once: it is not kept. */
-  code: string;
-}
+export const inviteWithCodeSchema = Type.Object(
+  { ...inviteSchema.properties, code: Type.String({ description: 'for POST /invites/{code}/join; told once, for it is not kept' }) },
+  { title: 'InviteWithCode' },
+);
+export type InviteWithCode = Static<typeof inviteWithCodeSchema>;
 
 @Injectable()
 export class InvitesService {

@@ -1,8 +1,7 @@
-import { IsOptional } from 'class-validator';
-import { OneOf, Uuid, WholeNumber } from '../rest/validation.js';
+import { Means, OneOf, Optional, Uuid, WholeNumber } from '../rest/validation.js';
 
 /** Names are short: a page of members can be larger than one of messages. */
-const membersPageMax = 1_000;
+export const membersPageMax = 1_000;
 
 export class RoomParams {
   @Uuid()
@@ -15,13 +14,14 @@ export class MemberParams extends RoomParams {
 }
 
 export class MembersQuery {
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, membersPageMax)
+  @Means('So many at most.', { default: membersPageMax })
   readonly limit?: number;
 
-  /** The last user_id of the page before. */
-  @IsOptional()
+  @Optional()
   @Uuid()
+  @Means('The last user_id of the page before.')
   readonly after?: string;
 }
 

@@ -1,17 +1,21 @@
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
 import { roomBucket } from '../database/bucket.js';
-import type { Role } from './room.store.js';
+import { time, uuid } from '../protocol/fields.js';
+import { roleSchema, type Role } from './room.store.js';
 
 /** A member as it stands in the table and on the wire. */
-export interface Member {
-  user_id: string;
-  username: string;
-  role: Role;
-  /** ISO 8601, milliseconds, UTC. */
-  joined_at: string;
-  /** True while it follows the room through a socket of any node, and a while after. */
-  online: boolean;
-}
+export const memberSchema = Type.Object(
+  {
+    user_id: uuid('id of the user'),
+    username: Type.String({ description: 'its name when it joined' }),
+    role: roleSchema,
+    joined_at: time('when it joined'),
+    online: Type.Boolean({ description: 'true while it follows the room through a socket of any node, and a while after' }),
+  },
+  { title: 'Member' },
+);
+export type Member = Static<typeof memberSchema>;
 
 export interface MemberRole {
   username: string;

@@ -1,11 +1,11 @@
 import { Transform } from 'class-transformer';
-import { IsBoolean, IsOptional } from 'class-validator';
-import { OneOf, Text, Uuid, WholeNumber } from '../rest/validation.js';
+import { Means, OneOf, Optional, Text, TrueOrFalse, Uuid, WholeNumber } from '../rest/validation.js';
 import type { History } from './room.store.js';
 
 const nameMaxCharacters = 100;
 const descriptionMaxCharacters = 1_000;
 const roomsPageMax = 100;
+export const roomsPage = 50;
 
 const name = { expression: /^\P{Cc}+$/u, allowed: 'must not contain control characters' };
 
@@ -14,58 +14,65 @@ const Trimmed = (): PropertyDecorator => Transform(({ value }: { value: unknown 
 export class NewRoomBody {
   @Trimmed()
   @Text(1, nameMaxCharacters, name)
+  @Means('In whatever case it is written, a name stands for one room. Spaces around it are taken away.', { example: 'lobby' })
   readonly name!: string;
 
-  @IsOptional()
+  @Optional()
   @Text(0, descriptionMaxCharacters)
+  @Means('What the room is for.', { default: '' })
   readonly description?: string | null;
 
-  @IsOptional()
+  @Optional()
   @OneOf(['shared', 'joined'])
+  @Means('Whether members may read what is older than their own join.', { default: 'shared' })
   readonly history?: History | null;
 
-  /** Invisible to who is no member, joined by invitation. */
-  @IsOptional()
-  @IsBoolean({ message: 'must be true or false' })
+  @Optional()
+  @TrueOrFalse()
+  @Means('Invisible to who is no member, joined by invitation.', { default: false })
   readonly private?: boolean | null;
 }
 
 /** What is left out stays as it is. */
 export class RoomChangesBody {
-  @IsOptional()
+  @Optional()
   @Trimmed()
   @Text(1, nameMaxCharacters, name)
   readonly name?: string | null;
 
-  @IsOptional()
+  @Optional()
   @Text(0, descriptionMaxCharacters)
   readonly description?: string | null;
 
-  @IsOptional()
+  @Optional()
   @OneOf(['shared', 'joined'])
+  @Means('Whether members may read what is older than their own join.')
   readonly history?: History | null;
 
-  /** Members stay members either way; who was invited may still come in. */
-  @IsOptional()
-  @IsBoolean({ message: 'must be true or false' })
+  @Optional()
+  @TrueOrFalse()
+  @Means('Members stay members either way; who was invited may still come in.')
   readonly private?: boolean | null;
 }
 
 export class RoomsQuery {
-  @IsOptional()
+  @Optional()
   @WholeNumber(1, roomsPageMax)
+  @Means('So many at most.', { default: roomsPage })
   readonly limit?: number;
 
-  @IsOptional()
+  @Optional()
   @Uuid()
+  @Means('Only rooms that are older than the room of this id: the last of the page before.')
   readonly before?: string;
 
-  @IsOptional()
+  @Optional()
   @Text(0, nameMaxCharacters)
+  @Means('Only rooms with this in their name, in whatever case.')
   readonly q?: string;
 
-  /** The rooms of the caller. */
-  @IsOptional()
+  @Optional()
   @OneOf(['me'])
+  @Means('Only the rooms that the caller is a member of, with its role in each.')
   readonly member?: 'me';
 }

@@ -1,25 +1,30 @@
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
 import { roomBucket } from '../database/bucket.js';
+import { time, uuid } from '../protocol/fields.js';
 
-/** Who may read what is older than its own join: every member (`shared`), or nobody (`joined`). */
-export type History = 'shared' | 'joined';
-export type Role = 'owner' | 'admin' | 'member';
+const historySchema = Type.Enum(['shared', 'joined'], {
+  description: 'who may read what is older than its own join: every member (shared), or nobody (joined)',
+});
+export type History = Static<typeof historySchema>;
+export const roleSchema = Type.Enum(['owner', 'admin', 'member']);
+export type Role = Static<typeof roleSchema>;
 
 /** A room as it stands in the table and on the wire. */
-export interface Room {
-  /** UUID v7, lower case. */
-  id: string;
-  name: string;
-  description: string;
-  history: History;
-  /** Seen by its members alone, and joined by invitation. */
-  private: boolean;
-  created_by: string;
-  /** ISO 8601, milliseconds, UTC. */
-  created_at: string;
-  /** The newest seq, 0 where nothing happened yet. */
-  last_seq: number;
-}
+export const roomSchema = Type.Object(
+  {
+    id: uuid('UUID v7'),
+    name: Type.String(),
+    description: Type.String(),
+    history: historySchema,
+    private: Type.Boolean({ description: 'seen by its members alone, and joined by invitation' }),
+    created_by: uuid('id of the user who made it'),
+    created_at: time('when it was made'),
+    last_seq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'the newest seq, 0 where nothing happened yet' }),
+  },
+  { title: 'Room' },
+);
+export type Room = Static<typeof roomSchema>;
 
 const roomColumns = 'r.id, r.name, r.description, r.history, r.private, r.created_by, r.created_at, r.last_seq';
 
@@ -164,9 +169,8 @@ export async function insertRoom(
 }
 
 /** A room in a list of one's own has one's role with it. */
-export interface OwnRoom extends Room {
-  role: Role;
-}
+export const ownRoomSchema = Type.Object({ ...roomSchema.properties, role: roleSchema }, { title: 'OwnRoom' });
+export type OwnRoom = Static<typeof ownRoomSchema>;
 
 export interface RoomFilter {
   limit: number;

@@ -1,18 +1,17 @@
 /**
  * Accounts. A user is found by key: the name or address as `comparisonKey` makes it, so that no two accounts differ in case or width alone.
  */
+import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
+import { time, uuid } from '../protocol/fields.js';
 import { comparisonKey } from '../protocol/text.js';
 
-/** A user as others and the wire see it. */
-export interface User {
-  /** UUID v7, lower case. */
-  id: string;
-  username: string;
-  email: string;
-  /** ISO 8601, milliseconds, UTC. */
-  created_at: string;
-}
+/** A user as its owner and the wire see it. */
+export const userSchema = Type.Object(
+  { id: uuid('UUID v7'), username: Type.String(), email: Type.String(), created_at: time('when it was registered') },
+  { title: 'User' },
+);
+export type User = Static<typeof userSchema>;
 
 export interface Account {
   user: User;

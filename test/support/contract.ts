@@ -6,7 +6,7 @@ import { repliesTo, replySchemas } from '../../src/protocol/replies.js';
 const validators = new Map(Object.entries({ ...replySchemas, ...pushSchemas }).map(([event, schema]) => [event, Compile(closed(schema))]));
 
 /** The schema without room for other fields, in any depth. */
-function closed(schema: object): object {
+export function closed(schema: object): object {
   return JSON.parse(
     JSON.stringify(schema, (_, part: unknown) =>
       typeof part === 'object' && part !== null && 'properties' in part && 'type' in part ? { ...part, additionalProperties: false } : part,

@@ -1,8 +1,10 @@
 /** REST as a client of the tests sees it. */
+import { answerProblems } from './openapi.js';
+
 export interface Answer {
   status: number;
   headers: Headers;
-  /** The parsed body; undefined when there is none. */
+  /** The parsed body, text where it isn't JSON; undefined when there is none. */
   body: unknown;
 }
 
@@ -16,11 +18,20 @@ export interface Call {
   headers?: Record<string, string>;
 }
 
-/** One call to a node; throws only when there is no answer, or one that is not JSON. */
-export async function call(url: string, path: string, { method, token, body, raw, headers = {} }: Call = {}): Promise<Answer> {
-  const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body));
+/** One call to a node; throws when there is no answer, or one that the OpenAPI document doesn't have. */
+export async function call(url: string, path: string, request: Call = {}): Promise<Answer> {
+  const answer = await callAnything(url, path, request);
+  const problems = answerProblems(methodOf(request), path, answer);
+  if (problems.length > 0) throw new Error(problems.join('\n'));
+  return answer;
+}
+
+/** One call to what may be no node of ours, but stand in front of it, or in its place. */
+export async function callAnything(url: string, path: string, request: Call = {}): Promise<Answer> {
+  const { token, headers = {} } = request;
+  const payload = payloadOf(request);
   const answer = await fetch(`${url}${path}`, {
-    method: method ?? (payload === undefined ? 'GET' : 'POST'),
+    method: methodOf(request),
     headers: {
       ...(payload !== undefined && { 'content-type': 'application/json' }),
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
@@ -29,8 +40,12 @@ export async function call(url: string, path: string, { method, token, body, raw
     ...(payload !== undefined && { body: payload }),
   });
   const text = await answer.text();
-  return { status: answer.status, headers: answer.headers, body: text === '' ? undefined : JSON.parse(text) };
+  const isJson = answer.headers.get('content-type')?.includes('json') === true;
+  return { status: answer.status, headers: answer.headers, body: text === '' ? undefined : isJson ? JSON.parse(text) : text };
 }
+
+const payloadOf = ({ raw, body }: Call) => raw ?? (body === undefined ? undefined : JSON.stringify(body));
+const methodOf = (request: Call): string => request.method ?? (payloadOf(request) === undefined ? 'GET' : 'POST');
 
 export interface TestUser {
   id: string;
