@@ -2,6 +2,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { eventually } from '../support/eventually.js';
 import { createPerson, createRoom, type Person } from '../support/people.js';
+import { callAnything } from '../support/rest.js';
 import { check } from './check.js';
 import { ChaosClient } from './client.js';
 import { diceOf, type Dice } from './dice.js';
@@ -15,6 +16,7 @@ const clientCount = 24;
 /** Who stays out of the churn of members. */
 const settledCount = 12;
 const sendsPerSecond = 1_200;
+const callDeadlineMs = 5_000;
 /** The longest that clients may take, after all is healed, to be connected again and to have sent what waited meanwhile. */
 const recoveryDeadlineS = 30;
 
@@ -150,14 +152,10 @@ class Load {
 
   /** By any node; what it answers is of no matter here, the tables tell. */
   private call(person: Person, method: string, path: string, then?: () => void): void {
-    const call = fetch(`${this.pick(this.world.nodes).url}${path}`, {
-      method,
-      headers: { authorization: `Bearer ${person.token}` },
-      signal: AbortSignal.timeout(5_000),
-    })
-      .then(async (answer) => {
-        await answer.arrayBuffer();
-        if (answer.ok) then?.();
+    const url = this.pick(this.world.nodes).url;
+    const call = callAnything(url, path, { method, token: person.token, signal: AbortSignal.timeout(callDeadlineMs) })
+      .then(({ status }) => {
+        if (status < 300) then?.();
       })
       .catch(() => undefined)
       .finally(() => this.calls.delete(call));

@@ -16,6 +16,7 @@ export interface Call {
   /** Sent as it is, in the place of `body`. */
   raw?: string | Uint8Array<ArrayBuffer>;
   headers?: Record<string, string>;
+  signal?: AbortSignal;
 }
 
 /** One call to a node; throws when there is no answer, or one that the OpenAPI document doesn't have. */
@@ -38,6 +39,7 @@ export async function callAnything(url: string, path: string, request: Call = {}
       ...headers,
     },
     ...(payload !== undefined && { body: payload }),
+    ...(request.signal !== undefined && { signal: request.signal }),
   });
   const text = await answer.text();
   const isJson = answer.headers.get('content-type')?.includes('json') === true;
