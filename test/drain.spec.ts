@@ -5,7 +5,6 @@ import { startProcessNode } from './support/process-node.js';
 import { createPerson, createRoom, roomLog } from './support/people.js';
 import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
-import { call } from './support/rest.js';
 
 describe('a node that is told to stop', () => {
   let db: TestDatabase;
@@ -74,7 +73,7 @@ describe('a node that is told to stop', () => {
     expect((await post()).headers.get('connection')).toBe('keep-alive');
 
     node.process.kill('SIGTERM');
-    await eventually(async () => (await fetch(`${node.url}/health/ready`)).status === 503, 'the node to be unready', 2_000);
+    await eventually(async () => (await call(node.url, '/health/ready')).status === 503, 'the node to be unready', 2_000);
     const answers: string[] = [];
     const callers = Array.from({ length: 4 }, async () => {
       for (;;) {

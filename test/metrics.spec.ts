@@ -7,7 +7,7 @@ import { eventually } from './support/eventually.js';
 import { scrape } from './support/metrics.js';
 import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, type Person } from './support/people.js';
-import { call } from './support/rest.js';
+import { call, callAnything } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 let db: TestDatabase;
@@ -145,7 +145,7 @@ describe('metrics', () => {
     const room = await createRoom(db.sql, [ann]);
     await call(node.url, `/rooms/${room}/messages`, { token: ann.token, body: { content: 'by REST' } });
     await call(node.url, `/rooms/${randomUUID()}/messages`, { token: ann.token, body: { content: 'nowhere' } });
-    for (let n = 0; n < 50; n++) await fetch(`${node.url}/nothing-${n}`, { method: n % 2 === 0 ? 'GET' : 'PROPFIND' });
+    for (let n = 0; n < 50; n++) await callAnything(node.url, `/nothing-${n}`, { method: n % 2 === 0 ? 'GET' : 'PROPFIND' });
     const client = await TestClient.connect(node.url, ann.token);
     for (let n = 0; n < 15; n++) client.raw(JSON.stringify({ event: `event-${n}` }));
     await eventually(() => client.frames.filter(({ event }) => event === 'error').length === 15 || client.closed, 'the errors');
@@ -197,8 +197,8 @@ describe('metrics', () => {
   });
 
   it('are nowhere but on their own port, and nothing else is there', async () => {
-    expect((await fetch(`${node.url}/metrics`)).status).toBe(404);
-    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(404);
-    expect((await fetch(`http://127.0.0.1:${port}/metrics`, { method: 'POST' })).status).toBe(405);
+    expect((await callAnything(node.url, '/metrics')).status).toBe(404);
+    expect((await callAnything(`http://127.0.0.1:${port}`, '/health')).status).toBe(404);
+    expect((await callAnything(`http://127.0.0.1:${port}`, '/metrics', { method: 'POST' })).status).toBe(405);
   });
 });
