@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../src/config.js';
+import { connectionsPerNode } from '../src/database/database.js';
 import { secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded-postgres.js';
 import { failForPeople } from '../src/failure.js';
 import { Cluster, portsAreFree } from './cluster/cluster.js';
@@ -16,8 +17,8 @@ interface Options {
 }
 
 const nodesMax = 32;
-/** Of one node: its three pools with the default settings, LISTEN, the migration. */
-const connectionsPerNode = 24;
+/** For psql, the migration of a node that starts, and PostgreSQL's own. */
+const otherConnections = 20;
 
 const wholeUpTo = (max: number) => (text: string) => {
   const number = Number(text);
@@ -72,7 +73,7 @@ function run(): void {
     await mkdir(config.DATA_DIR, { recursive: true });
     const secret = config.JWT_ACCESS_SECRET || (await secretFile(resolve(config.DATA_DIR, 'jwt-secret')));
     if (config.DATABASE_URL === '') {
-      const max_connections = String(Math.max(100, connectionsPerNode * options.nodes + 20));
+      const max_connections = String(Math.max(100, connectionsPerNode(config) * options.nodes + otherConnections));
       postgres = await startEmbeddedPostgres(config.DATA_DIR, { max_connections, shared_buffers: '256MB' });
     }
     const env = {

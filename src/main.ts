@@ -12,6 +12,9 @@ import { createLogger } from './logger.js';
 /** A node that can't stop in an orderly way so long after its last client was told to go is ended: 9.5 s in all with the default DRAIN_MS. */
 const stopDeadlineMs = 6_500;
 
+/** Connections that may wait to be accepted when all clients come back at once; the kernel's own limit (somaxconn) may be lower. */
+const backlog = 4_096;
+
 let embedded: EmbeddedPostgres | undefined;
 let app: NestFastifyApplication | undefined;
 let stopping = false;
@@ -39,7 +42,7 @@ async function start(): Promise<void> {
 
   app = await createApp(config, log);
   if (stopping) return;
-  await app.listen(config.PORT, config.HOST);
+  await app.listen({ port: config.PORT, host: config.HOST, backlog });
   const { port } = app.getHttpServer().address() as { port: number };
   log.info({ port }, 'serving');
   if (embedded !== undefined) process.stdout.write(welcome(port, config));
