@@ -28,14 +28,14 @@ export interface NewInvite {
 
 const columns = 'id, created_by, created_at, expires_at, max_uses, uses';
 
-/** Takes away the room's expired ones by the way. The lock of the room is the caller's. @returns undefined where the room has `maxInvites` already */
+/** Takes away by the way those of the room that are of no use any more. The lock of the room is the caller's. @returns undefined where the room has `maxInvites` already */
 export async function insertInvite(
   db: Queryable,
   { id, roomId, secretHash, createdBy, expiresInS, maxUses }: NewInvite,
   maxInvites: number,
 ): Promise<Invite | undefined> {
   const key = [roomBucket(roomId), roomId];
-  await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2 AND expires_at < now()', key);
+  await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2 AND (expires_at <= now() OR uses >= max_uses)', key);
   const { rows } = await db.query<Invite>(
     `INSERT INTO room_invites (bucket, room_id, id, secret_hash, created_by, expires_at, max_uses)
       SELECT $1, $2, $3, $4, $5, now() + make_interval(secs => $6), $7

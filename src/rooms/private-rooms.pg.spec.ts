@@ -223,4 +223,11 @@ describe('an invitation', () => {
     await Promise.all(Array.from({ length: 100 }, () => invite(ann)));
     expect(await as(ann, 'POST', `/rooms/${room}/invites`, {})).toMatchObject({ status: 409, body: { code: 'conflict' } });
   });
+
+  it('counts no more when it is used up, for nobody could see and delete it', async () => {
+    const codes = await Promise.all(Array.from({ length: 100 }, () => invite(ann, { max_uses: 1 })));
+    expect(await use(bob, codes[0]?.code ?? '')).toMatchObject({ status: 200 });
+    await invite(ann);
+    expect(await as(ann, 'POST', `/rooms/${room}/invites`, {})).toMatchObject({ status: 409 });
+  });
 });
