@@ -12,6 +12,7 @@ export const imports = {
   users: ['database', 'protocol', 'rest'],
   docs: ['auth/*.guard.js', 'protocol', 'rest'],
   doctor: ['auth', 'bus', 'database', 'protocol'],
+  verify: ['database'],
   health: ['realtime', 'bus', 'database', 'protocol', 'rest'],
   metrics: ['realtime', 'presence', 'chat', 'bus', 'database', 'protocol', 'rest'],
   database: ['protocol'],

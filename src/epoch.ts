@@ -2,9 +2,9 @@
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { raiseEpoch, readEpoch } from './bus/epoch.store.js';
-import { loadConfig, type Config } from './config.js';
+import { loadConfig } from './config.js';
 import { connectionConfig } from './database/database.js';
-import { AlreadyServedError, embeddedUrl, startEmbeddedPostgres } from './database/embedded-postgres.js';
+import { operatorDatabase } from './database/operator-database.js';
 import { failForPeople, OperatorError, UsageError } from './failure.js';
 
 const usage = `Usage: npm run epoch [-- raise]
@@ -26,7 +26,7 @@ async function run(): Promise<void> {
   const [command, ...more] = positionals;
   if ((command !== undefined && command !== 'raise') || more.length > 0) throw new UsageError(usage);
 
-  const { url, stop } = await database(loadConfig());
+  const { url, stop } = await operatorDatabase(loadConfig());
   const client = new pg.Client(connectionConfig(url, 'epoch'));
   client.on('error', () => undefined); // the statement under way rejects with the same error
   try {
@@ -58,17 +58,4 @@ async function epochOf(client: pg.Client): Promise<string> {
   if (state === 'no schema')
     throw new OperatorError('This database has no schema of Trunkline. Is DATABASE_URL the right one? An empty one needs: npm run migrate');
   return state.epoch;
-}
-
-/** The embedded server is used where it runs, and else started meanwhile. */
-async function database({ DATABASE_URL, DATA_DIR }: Config): Promise<{ url: string; stop: () => Promise<void> }> {
-  if (DATABASE_URL !== '') return { url: DATABASE_URL, stop: () => Promise.resolve() };
-  try {
-    const embedded = await startEmbeddedPostgres(DATA_DIR);
-    return { url: embedded.connectionString, stop: () => embedded.stop() };
-  } catch (error) {
-    const url = error instanceof AlreadyServedError ? await embeddedUrl(DATA_DIR) : undefined;
-    if (url === undefined) throw error;
-    return { url, stop: () => Promise.resolve() };
-  }
 }
