@@ -9,6 +9,11 @@ export interface Frame {
   data: Record<string, unknown>;
 }
 
+interface ResumedRoom {
+  room_id: string;
+  last_seen_seq?: number | null;
+}
+
 export interface Message {
   id: number;
   seq: number;
@@ -157,10 +162,12 @@ export class TestClient {
 
   /** What comes next of the room continues the seq that was given. */
   private noteResume(command: string): void {
-    const { data } = JSON.parse(command) as { data: { room_id: string; last_seen_seq?: number | null } };
-    if (typeof data.last_seen_seq !== 'number') return;
-    if (!this.rooms.has(data.room_id)) this.rooms.set(data.room_id, new Map());
-    this.last.set(data.room_id, data.last_seen_seq);
+    const { data } = JSON.parse(command) as { data: ResumedRoom & { rooms?: ResumedRoom[] } };
+    for (const { room_id, last_seen_seq } of data.rooms ?? [data]) {
+      if (typeof last_seen_seq !== 'number') continue;
+      if (!this.rooms.has(room_id)) this.rooms.set(room_id, new Map());
+      this.last.set(room_id, last_seen_seq);
+    }
   }
 
   private hold(roomId: string, seq: number, content: string): void {
