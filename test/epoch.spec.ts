@@ -1,8 +1,12 @@
+import type pg from 'pg';
 import { raiseEpoch, readEpoch } from '../src/bus/epoch.store.js';
+import { Feed } from '../src/bus/feed.js';
+import { Database } from '../src/database/database.js';
 import { TestClient } from './support/client.js';
 import { runCommand } from './support/command.js';
+import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
-import { createPerson, createRoom } from './support/people.js';
+import { createPerson, createRoom, type Person } from './support/people.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 /** A sweep a second, and the time of the machine. */
@@ -75,4 +79,100 @@ it('says what it does, and what is wrong, and exits with 1 when it did nothing',
     stderr: expect.stringMatching(/^Trunkline can't use the database at DATABASE_URL: .*ECONNREFUSED.*\n$/),
   });
   await empty.drop();
+});
+
+describe('while the nodes find out that the epoch is another one', () => {
+  let node: TestNode;
+  let ann: Person;
+  let room: string;
+  let letGo: () => void = () => undefined;
+  /** The statements of a name wait until they are let go. */
+  const hold = (database: Pick<Database, 'query'>, name: string): void => {
+    const query = database.query.bind(database);
+    let open: () => void = () => undefined;
+    const held = new Promise<void>((opened) => (open = opened));
+    database.query = async <Row extends pg.QueryResultRow>(config: pg.QueryConfig | string, values?: unknown[]) => {
+      if (typeof config !== 'string' && config.name === name) await held;
+      return query<Row>(config, values);
+    };
+    letGo = () => {
+      database.query = query;
+      open();
+    };
+  };
+  const raised = async () => {
+    const feed = node.app.get(Feed);
+    const { epoch: old } = feed;
+    await raiseEpoch(db.sql);
+    return eventually(() => feed.epoch !== old && feed.epoch);
+  };
+
+  beforeEach(async () => {
+    node = await startNode(db.url);
+    ann = await createPerson(db.sql);
+    room = await createRoom(db.sql, [ann]);
+  });
+  afterEach(async () => {
+    letGo();
+    letGo = () => undefined;
+    await node.close();
+  });
+
+  it('who joins is told the new one, before the heads of the rooms are read', async () => {
+    const other = await createRoom(db.sql, [ann]);
+    const [before, between] = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, ann.token)];
+    await before.join(room);
+    hold(node.app.get(Database).watch, 'read_heads');
+    const now = await raised();
+    expect((await between.join(other)).data['epoch']).toBe(now);
+    expect((await between.join(room)).data['epoch']).toBe(now);
+    expect(before.frames.some(({ event }) => event === 'resync')).toBe(false);
+    letGo();
+    for (const client of [before, between])
+      expect((await client.frame('resync')).data).toMatchObject({ room_id: room, reason: 'epoch_changed', epoch: now });
+    await between.reaches(other, await before.send(other, 'after'));
+    expect([...before.violations, ...between.violations]).toEqual([]);
+    await Promise.all([before.close(), between.close()]);
+  });
+
+  it('a client is told also where the heads of the rooms could not be read at first', async () => {
+    const client = await TestClient.connect(node.url, ann.token);
+    await client.join(room);
+    const lock = await db.sql.connect();
+    await lock.query('BEGIN; LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE');
+    letGo = () => {
+      letGo = () => undefined;
+      lock.release(true);
+    };
+    const now = await raised();
+    await eventually(() => node.app.get(Feed).problem !== undefined, 'a reading of the heads to fail');
+    letGo();
+    expect((await client.frame('resync')).data).toMatchObject({ room_id: room, reason: 'epoch_changed', epoch: now });
+    await client.close();
+  });
+
+  it('who was joining gets the log that there is now, whatever was notified of the one before', async () => {
+    const clients = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, ann.token)];
+    hold(node.app.get(Database), 'find-memberships');
+    const joins = clients.map((client) => client.join(room));
+    const feed = node.app.get(Feed);
+    await eventually(() => feed.roomCount === 1);
+    const { payloads } = feed.counters;
+    await db.sql.query("INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, 'lost' FROM generate_series(1, 3)", [room, ann.id]);
+    await eventually(() => feed.counters.payloads > payloads);
+    // What a restore leaves: the log without its end.
+    for (const table of ['messages', 'rooms']) await db.sql.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
+    await db.sql.query('DELETE FROM messages WHERE room_id = $1', [room]);
+    await db.sql.query('UPDATE rooms SET last_seq = 0 WHERE id = $1', [room]);
+    for (const table of ['messages', 'rooms']) await db.sql.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
+    const now = await raised();
+    letGo();
+    for (const { data } of await Promise.all(joins)) expect(data).toMatchObject({ last_seq: 0, epoch: now });
+    for (const content of ['one', 'two']) await clients[0]?.send(room, content);
+    for (const client of clients) {
+      await client.reaches(room, 2);
+      expect([client.contents(room), client.violations]).toEqual([['[start]', 'one', 'two'], []]);
+      await client.close();
+    }
+  });
 });

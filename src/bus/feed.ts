@@ -221,7 +221,10 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.queueUsage = queueUsage;
     const open = [...this.rooms.values()].filter((room) => room.isOpen);
     // In the turn in which the rooms are taken down: who opens one from now on is told the new epoch.
-    if (epoch !== this.epoch) for (const room of open) this.outdated.add(room);
+    if (epoch !== this.epoch) {
+      for (const room of open) this.outdated.add(room);
+      for (const room of this.rooms.values()) room.forgetHeard();
+    }
     this.epoch = epoch;
     const heads =
       open.length === 0

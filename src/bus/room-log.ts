@@ -52,6 +52,11 @@ export class RoomLog {
     this.generation++;
   }
 
+  /** What was heard of it, before it was opened, is of another log. */
+  forgetHeard(): void {
+    if (this.head === undefined) this.target = 0;
+  }
+
   /** Learns that the room has entries up to `seq`. */
   exists(seq: number): void {
     if (seq > this.target) this.target = seq;
