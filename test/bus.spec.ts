@@ -1,5 +1,8 @@
+import { jest } from '@jest/globals';
 import pg from 'pg';
 import { Feed } from '../src/bus/feed.js';
+import { ChatService } from '../src/chat/chat.service.js';
+import { Database } from '../src/database/database.js';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
@@ -160,6 +163,52 @@ describe('whatever the bus does, a room is received complete, in order and once'
     await client.reaches(room, 50, 2_000);
     await expectWhole(client);
     expect(await sleeper.stop()).toBe(0);
+  });
+
+  it('when requests hold every connection of the general pool for long; the node stays ready', async () => {
+    const small = await startNode(db.url, { DATABASE_POOL_SIZE: '2' });
+    const client = await joined(small.url);
+    const database = small.app.get(Database);
+    let isOver = false;
+    const requests = Promise.all([1, 2].map(() => database.query('SELECT pg_sleep(4.5)'))).finally(() => (isOver = true));
+    const problems = new Set<string>();
+    await insert('meanwhile');
+    await eventually(() => {
+      const { problem } = small.app.get(Feed);
+      if (problem !== undefined) problems.add(problem);
+      return isOver;
+    });
+    expect([...problems]).toEqual([]);
+    await requests;
+    await expectWhole(client);
+    await small.close();
+  });
+
+  it('when the clock of the system is set back or forward', async () => {
+    const bob = await createPerson(db.sql);
+    await db.sql.query('SELECT join_room($1, $2, $3)', [room, bob.id, bob.name]);
+    const client = await joined();
+    const shown = (status: string) => client.frame('presence', (data) => data['user_id'] === bob.id && data['status'] === status);
+    const clock = jest.spyOn(Date, 'now');
+    try {
+      await client.reaches(room, await client.send(room, 'before'));
+      clock.mockImplementation(() => Math.round(performance.timeOrigin + performance.now()) - 600_000);
+      const other = await TestClient.connect(node.url, bob.token);
+      await other.join(room);
+      await client.reaches(room, await client.send(room, 'after'), 2_000);
+      await shown('online');
+      await other.close();
+      await shown('offline');
+      const sending = node.app.get(ChatService).send({ roomId: room, userId: ann.id, content: 'on the way', clientMsgId: undefined });
+      clock.mockImplementation(() => Math.round(performance.timeOrigin + performance.now()) + 600_000);
+      expect(node.app.get(Feed).problem).toBeUndefined();
+      await sending;
+    } finally {
+      clock.mockRestore();
+    }
+    await client.reaches(room, 4);
+    expect(client.violations).toEqual([]);
+    await client.close();
   });
 
   it('a seq that somebody took out of the table is said to be missing, not waited for or passed over in silence', async () => {

@@ -48,7 +48,7 @@ export class NodeLease {
 
   /** Another node was heard of. */
   meet(nodeId: string): void {
-    if (nodeId !== this.nodeId) this.leases.meet(nodeId, Date.now());
+    if (nodeId !== this.nodeId) this.leases.meet(nodeId, performance.now());
   }
 
   /** The database has no lease of that id any more. */
@@ -56,7 +56,7 @@ export class NodeLease {
     if (!this.held || nodeId !== this.nodeId) return;
     this.log.info('the presence of this node was lost and is written anew');
     this.held = false;
-    this.leases.meet(this.nodeId, Date.now()); // for this node too, what it wrote before is void when it is not renewed
+    this.leases.meet(this.nodeId, performance.now()); // for this node too, what it wrote before is void when it is not renewed
     this.nodeId = randomUUID();
   }
 
@@ -83,7 +83,7 @@ export class NodeLease {
       }
       const { held, others } = await renewLease(this.db, this.nodeId, leaseMs);
       if (!held) this.lost(this.nodeId);
-      await this.sweep(this.leases.poll(others, Date.now()));
+      await this.sweep(this.leases.poll(others, performance.now()));
     } catch (error) {
       this.log.debug({ err: error }, 'the lease of this node could not be renewed');
     }

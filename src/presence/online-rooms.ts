@@ -178,10 +178,10 @@ export class OnlineRooms {
       () => {
         room.timer = undefined;
         const news = room.presence.takeNews();
-        room.nextAt = Date.now() + (news?.kind === 'count' ? crowdWindowMs : windowMs);
+        room.nextAt = performance.now() + (news?.kind === 'count' ? crowdWindowMs : windowMs);
         if (news !== undefined) this.push(room, news);
       },
-      Math.max(0, room.nextAt - Date.now()),
+      Math.max(0, room.nextAt - performance.now()),
     );
   }
 

@@ -102,7 +102,7 @@ export class PresenceService implements SignalFollower, OnApplicationBootstrap, 
    * @param isMember false when that is because the membership has ended; then the user gets no grace
    */
   leave(roomId: string, userId: string, isMember: boolean): void {
-    this.attendance.leave(roomId, userId, Date.now());
+    this.attendance.leave(roomId, userId, performance.now());
     if (!isMember) this.dismiss(roomId, userId);
   }
 
@@ -166,7 +166,7 @@ export class PresenceService implements SignalFollower, OnApplicationBootstrap, 
   onApplicationBootstrap(): void {
     this.lease.start();
     this.timer = setInterval(() => {
-      for (const change of this.attendance.expire(Date.now())) this.sender.putPresence(change);
+      for (const change of this.attendance.expire(performance.now())) this.sender.putPresence(change);
       this.typing.expire();
     }, expireEveryMs);
   }

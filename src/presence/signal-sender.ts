@@ -84,7 +84,7 @@ export class SignalSender {
   private schedule(): void {
     if (this.timer !== undefined || this.sending !== undefined || this.closed) return;
     if (this.presence.size === 0 && this.typing.size === 0) return;
-    this.timer = setTimeout(() => this.flush(Date.now()), Math.max(0, this.nextAt - Date.now()));
+    this.timer = setTimeout(() => this.flush(performance.now()), Math.max(0, this.nextAt - performance.now()));
   }
 
   private flush(now: number): void {
@@ -129,7 +129,7 @@ export class SignalSender {
     } catch (error) {
       this.options.log.debug({ err: error, presence: presence.length, typing: typing.length }, 'presence and typing could not be sent');
     }
-    this.nextAt = Date.now() + retryMs;
+    this.nextAt = performance.now() + retryMs;
     if (generation !== this.generation) return;
     for (const [key, change] of presence) if (!this.presence.has(key)) this.presence.set(key, change);
   }

@@ -53,7 +53,7 @@ export class Typing {
   constructor(private readonly options: TypingOptions) {}
 
   /** @param socket what stands for the socket: typing ends with the last one that types */
-  start(roomId: string, userId: string, username: string, socket: object, now = Date.now()): void {
+  start(roomId: string, userId: string, username: string, socket: object, now = performance.now()): void {
     const ofRoom = this.own.get(roomId) ?? new Map<string, OwnTyping>();
     this.own.set(roomId, ofRoom);
     const own = ofRoom.get(userId) ?? { username, sockets: new Set(), saidAt: Number.NEGATIVE_INFINITY };
@@ -64,7 +64,7 @@ export class Typing {
     this.options.put({ roomId, userId, username, isOn: true });
   }
 
-  stop(roomId: string, userId: string, socket: object, now = Date.now()): void {
+  stop(roomId: string, userId: string, socket: object, now = performance.now()): void {
     const own = this.own.get(roomId)?.get(userId);
     if (own?.sockets.delete(socket) !== true || own.sockets.size > 0) return;
     this.forgetOwn(roomId, userId);
@@ -88,7 +88,7 @@ export class Typing {
     }
   }
 
-  signal({ room_id: roomId, on, off }: Signal, now = Date.now()): void {
+  signal({ room_id: roomId, on, off }: Signal, now = performance.now()): void {
     for (const [userId, username] of on) {
       const ofRoom = this.heard.get(roomId) ?? new Map<string, Typist>();
       const typist = ofRoom.get(userId);
@@ -101,7 +101,7 @@ export class Typing {
   }
 
   /** Ends the typing that was not renewed. Costs nothing while nobody types. */
-  expire(now = Date.now()): void {
+  expire(now = performance.now()): void {
     for (const [roomId, ofRoom] of this.heard) {
       for (const [userId, { expiresAt }] of ofRoom) if (expiresAt <= now) this.ended(roomId, userId);
     }

@@ -15,7 +15,7 @@ export class Outbox {
   private frames: Buffer[] = [];
   private bytes = 0;
   private closed = false;
-  /** When something was first refused for want of room, in ms since 1970; undefined again once the peer has taken everything. */
+  /** When something was first refused for want of room, in ms of the process; undefined again once the peer has taken everything. */
   fullSince: number | undefined;
 
   /**
@@ -44,7 +44,7 @@ export class Outbox {
   /** False above the budget; then `onDrained` is called later. */
   get hasRoom(): boolean {
     if (this.waitingBytes < this.maxBytes) return true;
-    this.fullSince ??= Date.now();
+    this.fullSince ??= performance.now();
     return false;
   }
 

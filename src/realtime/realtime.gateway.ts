@@ -81,8 +81,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
 
   onApplicationBootstrap(): void {
     this.sweepTimer = setInterval(() => {
-      const now = Date.now();
-      for (const connection of this.connections) connection.sweep(now);
+      for (const connection of this.connections) connection.sweep();
       void this.sessionWatch.check(this.connections);
     }, sweepIntervalMs);
     this.heartbeatTimer = setInterval(() => {
@@ -133,9 +132,9 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     const afterMs = Math.round(Math.random() * this.parts.config.DRAIN_MS);
     connection.push('reconnect', { after_ms: afterMs, reason: 'this node is going away' });
     await delay(afterMs);
-    const deadline = Date.now() + answerDeadlineMs;
+    const deadline = performance.now() + answerDeadlineMs;
     connection.stopAccepting();
-    while (!connection.isIdle && Date.now() < deadline) await delay(10);
+    while (!connection.isIdle && performance.now() < deadline) await delay(10);
     connection.close('serviceRestart');
   }
 }
