@@ -15,6 +15,7 @@ export const imports = {
   verify: ['database'],
   health: ['realtime', 'bus', 'database', 'protocol', 'rest'],
   metrics: ['realtime', 'presence', 'chat', 'bus', 'database', 'protocol', 'rest'],
+  tracing: ['chat', 'database'],
   database: ['protocol'],
   rest: ['protocol'],
   protocol: [],

@@ -28,7 +28,7 @@ function problemsOf(env: Record<string, string>): readonly string[] {
   }
 }
 
-/** Values that a setting must refuse. HOST and DATA_DIR take any text; empty is their default. */
+/** Values that a setting must refuse. HOST, DATA_DIR and OTEL_SERVICE_NAME take any text; empty is their default. */
 function wrongValues(name: keyof typeof settings): string[] {
   const { minimum, maximum } = schemaOf(name);
   if (minimum !== undefined && maximum !== undefined) {
@@ -40,6 +40,7 @@ function wrongValues(name: keyof typeof settings): string[] {
   if (name === 'ALLOWED_ORIGINS')
     return ['chat.example.org', 'https://chat.example.org/', 'https://chat.example.org/app', 'https://a.example,', 'null', '*'];
   if (name === 'TRUSTED_PROXIES') return ['proxy', '10.0.0.0/33', '0.0.0.0/0', '::/0', '10.0.0.1, nonsense', '10.0.0.0/255.0.0.0'];
+  if (name === 'OTEL_EXPORTER_OTLP_ENDPOINT') return ['collector', 'collector:4318', 'grpc://collector:4317', 'http://'];
   return name.startsWith('DATABASE_') ? ['mysql://user:hunter2@host/db', 'host:5432', 'postgres://'] : [];
 }
 

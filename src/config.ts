@@ -135,6 +135,12 @@ export const settings = {
     3_000,
     'After SIGTERM, the span over which clients are told to come back elsewhere, each at a random moment of it.',
   ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Refine(
+    Type.String({ default: '', description: 'OpenTelemetry collector that takes traces by OTLP over HTTP; empty makes none.' }),
+    (text) => text === '' || (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)),
+    () => 'be empty or an address like http://collector:4318',
+  ),
+  OTEL_SERVICE_NAME: Type.String({ minLength: 1, default: 'trunkline', description: 'Name of the service in traces.' }),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
   LOG_FORMAT: oneOf(['auto', 'json', 'pretty'], 'auto', '`auto` is readable at a terminal and JSON elsewhere.'),
 } as const satisfies Record<string, TSchema>;

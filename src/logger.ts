@@ -14,12 +14,16 @@ const redact = ['token', 'password', 'content', 'accessToken', 'refreshToken', '
   `*.*.${name}`,
 ]);
 
-/** JSON lines in production, readable lines at a terminal. */
-export function createLogger(config: Config): Logger {
+/**
+ * JSON lines in production, readable lines at a terminal.
+ * @param more what to add to a line, asked for as it is written
+ */
+export function createLogger(config: Config, more?: () => object): Logger {
   const options: LoggerOptions = {
     level: config.LOG_LEVEL,
     base: { node: nodeName(config) },
     redact: { paths: redact, censor: '(hidden)' },
+    ...(more !== undefined && { mixin: more }),
   };
   const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
   return readable ? pino(options, pretty({ ignore: 'pid,hostname,node', translateTime: 'HH:MM:ss.l', sync: true })) : pino(options);

@@ -8,6 +8,7 @@ import { secretFile, startEmbeddedPostgres, type EmbeddedPostgres } from './data
 import { migrate, serverProblems } from './database/migrations.js';
 import { failForPeople } from './failure.js';
 import { createLogger } from './logger.js';
+import type { Tracing } from './tracing/tracing.js';
 
 /** A node that can't stop in an orderly way so long after its last client was told to go is ended: 9.5 s in all with the default DRAIN_MS. */
 const stopDeadlineMs = 6_500;
@@ -17,6 +18,7 @@ const backlog = 4_096;
 
 let embedded: EmbeddedPostgres | undefined;
 let app: NestFastifyApplication | undefined;
+let tracing: Tracing | undefined;
 let stopping = false;
 let drainMs = 0;
 
@@ -29,7 +31,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => vo
 async function start(): Promise<void> {
   const given = loadConfig();
   drainMs = given.DRAIN_MS;
-  const log = createLogger(given);
+  if (given.OTEL_EXPORTER_OTLP_ENDPOINT !== '') tracing = new (await import('./tracing/tracing.js')).Tracing(given);
+  const log = createLogger(given, tracing?.logFields);
   let config = given;
   if (given.DATABASE_URL === '') {
     embedded = await startEmbeddedPostgres(given.DATA_DIR);
@@ -40,7 +43,7 @@ async function start(): Promise<void> {
   if (problems.length > 0) throw new ConfigError(problems);
   await migrate(directUrl(config), log);
 
-  app = await createApp(config, log);
+  app = await createApp(config, log, tracing);
   if (stopping) return;
   await app.listen({ port: config.PORT, host: config.HOST, backlog });
   const { port } = app.getHttpServer().address() as { port: number };
@@ -58,7 +61,7 @@ async function stop(): Promise<void> {
   }, drainMs + stopDeadlineMs).unref();
   await starting;
   await app?.close();
-  await embedded?.stop();
+  await Promise.all([embedded?.stop(), tracing?.close()]);
   process.exit(0);
 }
 

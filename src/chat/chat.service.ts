@@ -33,19 +33,28 @@ export interface SendCounters {
   failedBatches: number;
 }
 
+/** Follows messages from the requests that they came by into the batches that they are stored in. */
+export interface SendTracer {
+  /** Calls `accept`, by which a message leaves its request for what serves many. */
+  sending<T>(send: Send, accept: () => T): T;
+  /** Calls `store`, one try at storing a batch, and passes on what comes of it. The messages are the objects that `sending` was given. */
+  storing(batch: readonly Send[], store: () => Promise<Outcome[]>): Promise<Outcome[]>;
+}
+
 @Injectable()
 export class ChatService implements BeforeApplicationShutdown {
   readonly counters: SendCounters = { stored: 0, duplicate: 0, refused: {}, failedBatches: 0 };
   private readonly writer: MessageWriter;
   private readonly memberships: BatchedReads<MembershipKey, Membership | undefined>;
   private observe: ((batch: StoredBatch) => void) | undefined;
+  private tracer: SendTracer | undefined;
 
   constructor(db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
     this.writer = new MessageWriter({
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
       laneOf,
-      append: (batch) => appendMessages(db, batch),
+      append: (batch) => this.tracer?.storing(batch, () => appendMessages(db, batch)) ?? appendMessages(db, batch),
       onBatchFailed: (error, messages) => {
         this.counters.failedBatches++;
         log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused');
@@ -60,6 +69,10 @@ export class ChatService implements BeforeApplicationShutdown {
     this.observe = observe;
   }
 
+  attachTracer(tracer: SendTracer): void {
+    this.tracer = tracer;
+  }
+
   /** Messages that wait in each lane of the writer. */
   get queued(): readonly number[] {
     return this.writer.queued;
@@ -71,7 +84,7 @@ export class ChatService implements BeforeApplicationShutdown {
    */
   async send(send: Send): Promise<Stored> {
     try {
-      const stored = storedOf(await this.writer.append(send));
+      const stored = storedOf(await (this.tracer?.sending(send, () => this.writer.append(send)) ?? this.writer.append(send)));
       this.counters[stored.duplicate ? 'duplicate' : 'stored']++;
       return stored;
     } catch (error) {
