@@ -29,6 +29,18 @@ export function createLogger(config: Config, more?: () => object): Logger {
   return readable ? pino(options, pretty({ ignore: 'pid,hostname,node', translateTime: 'HH:MM:ss.l', sync: true })) : pino(options);
 }
 
+const seldomMs = 10_000;
+
+/** Writes the first of many alike, then at most one in 10 s: for what is tried again soon, by many. */
+export function seldom(write: (error: unknown) => void): (error: unknown) => void {
+  let writtenAt = Number.NEGATIVE_INFINITY;
+  return (error) => {
+    if (performance.now() - writtenAt < seldomMs) return;
+    writtenAt = performance.now();
+    write(error);
+  };
+}
+
 /** Nest's own messages, in our log; what is routine at its start is debug for us. */
 export function nestLogger(log: Logger): LoggerService {
   const write =

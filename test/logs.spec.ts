@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
+import { createPerson, createRoom } from './support/people.js';
 import { startProcessNode } from './support/process-node.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { call } from './support/rest.js';
@@ -43,5 +45,30 @@ describe('the log', () => {
     expect(output).toContain(hello.data['connection_id']);
     for (const line of output.trim().split('\n'))
       expect(JSON.parse(line)).toMatchObject({ level: expect.any(Number), msg: expect.any(String), node: expect.any(String) });
+  }, 60_000);
+
+  it('says once, and not at each try, that a statement of the bus is refused; when it is not any more, clients get what they missed', async () => {
+    const node = await startProcessNode({ DATABASE_URL: db.url, LOG_LEVEL: 'error' });
+    const ann = await createPerson(db.sql);
+    const room = await createRoom(db.sql, [ann]);
+    for (const content of ['one', 'two'])
+      await db.sql.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, content]);
+    await db.sql.query('ALTER FUNCTION message_json RENAME TO message_json_gone');
+    const clients = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, ann.token)];
+    for (const client of clients) await client.join(room, true);
+    const refusals = () =>
+      node
+        .output()
+        .split('\n')
+        .filter((line) => line.includes('what a socket missed could not be read'));
+    await eventually(() => refusals().length > 0);
+    expect(JSON.parse(refusals()[0] ?? '')).toMatchObject({ level: 50, err: { code: '42883' } });
+    await db.sql.query('ALTER FUNCTION message_json_gone RENAME TO message_json');
+    for (const client of clients) {
+      await client.reaches(room, 2);
+      await client.close();
+    }
+    expect(refusals()).toHaveLength(1);
+    await node.stop();
   }, 60_000);
 });

@@ -13,7 +13,8 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
 import { connectionConfig, Database, directUrl } from '../database/database.js';
-import { LOGGER } from '../logger.js';
+import { LOGGER, seldom } from '../logger.js';
+import { ClientError } from '../protocol/errors.js';
 import type { ResyncReason } from '../protocol/replies.js';
 import { pageMaxBytes, readBusKey, readHeads, readServerState, sendHeartbeat } from './bus.store.js';
 import { Listener } from './listener.js';
@@ -66,6 +67,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   /** Rooms of an epoch that is over, until they are begun anew. */
   private readonly outdated = new Set<RoomLog>();
   private readonly reads: LogReads;
+  private readonly noteBug: (error: unknown) => void;
   private readonly listener: Listener;
   private readonly reader: PayloadReader;
   private key: Buffer | undefined;
@@ -99,6 +101,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       (beat) => sendHeartbeat(this.db.watch, beat),
     );
     this.reads = new LogReads(db);
+    this.noteBug = seldom((error) => log.error({ err: error }, 'the feed could not read, and tries again'));
     this.reader = this.payloadReader();
   }
 
@@ -211,7 +214,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   /** Compares the heads of all followed rooms with the table's, and the epoch with the one that clients know. One at a time. */
   private sweep(): Promise<void> {
     this.sweeping ??= this.compareHeads()
-      .catch((error: unknown) => this.log.debug({ err: error }, 'the heads of the rooms could not be read'))
+      .catch((error: unknown) => this.noteFailure(error, 'the heads of the rooms could not be read'))
       .finally(() => (this.sweeping = undefined));
     return this.sweeping;
   }
@@ -260,7 +263,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         if (generation === room.generation) this.passOn(room, entries, lastSeq, knownSeq);
       }
     } catch (error) {
-      this.log.debug({ err: error, room: room.roomId }, 'a room could not be repaired yet');
+      this.noteFailure(error, 'a room could not be repaired yet');
       setTimeout(() => void this.repair(room), repairRetryMs).unref();
     } finally {
       this.repairing.delete(room);
@@ -285,6 +288,11 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   private take(room: RoomLog, entries: readonly LogEntry[]): void {
     const taken = entries.filter((entry) => room.take(entry));
     if (taken.length > 0) this.deliver(room.roomId, taken);
+  }
+
+  private noteFailure(error: unknown, what: string): void {
+    this.log.debug({ err: error }, what);
+    if (!(error instanceof ClientError && error.temporary)) this.noteBug(error);
   }
 
   private deliver(roomId: string, entries: readonly LogEntry[]): void {

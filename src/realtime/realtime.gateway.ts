@@ -10,7 +10,7 @@ import { Sessions } from '../auth/sessions.js';
 import { Feed } from '../bus/feed.js';
 import { ChatService } from '../chat/chat.service.js';
 import { CONFIG, type Config } from '../config.js';
-import { LOGGER, nodeName } from '../logger.js';
+import { LOGGER, nodeName, seldom } from '../logger.js';
 import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
 import { newCounters } from './counters.js';
@@ -59,6 +59,7 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
       hub,
       presence,
       counters: this.counters,
+      noteBug: seldom((error) => log.error({ err: error }, 'what a socket missed could not be read, and is tried again')),
     };
     this.sessionWatch = new SessionWatch(sessions, log);
     presence.attach({ push: (roomId, frames) => hub.push(roomId, frames), isBusy: () => chat.isBusy });

@@ -29,6 +29,8 @@ export interface StreamParts {
   readonly feed: Feed;
   readonly hub: Hub;
   readonly presence: PresenceService;
+  /** Is told of each error, by a bug, that is tried again all the same. */
+  readonly noteBug: (error: unknown) => void;
 }
 
 export type Join = (Command & { event: 'join_room' })['data'];
@@ -161,11 +163,13 @@ export class RoomStreams implements Subscriber {
         const maxBytes = Math.ceil(this.outbox.freeBytes / next.length);
         const pages = await Promise.allSettled(next.map((subscription) => subscription.catchUp(maxBytes)));
         for (const subscription of next) this.putLast(subscription);
-        if (pages.some(({ status }) => status === 'rejected')) throw new Error('not all could be read');
+        const errors = pages.filter((page) => page.status === 'rejected').map(({ reason }): unknown => reason);
+        if (errors.length > 0) throw errors.find((error) => !isTemporary(error)) ?? errors[0];
       }
       this.tellAfresh();
-    } catch {
-      setTimeout(() => void this.catchUp(), catchUpRetryMs * (0.5 + Math.random())).unref(); // the database is away; the streams stand where they stood
+    } catch (error) {
+      if (!isTemporary(error)) this.parts.noteBug(error);
+      setTimeout(() => void this.catchUp(), catchUpRetryMs * (0.5 + Math.random())).unref(); // the streams stand where they stood
     } finally {
       this.catchingUp = false;
     }
@@ -212,7 +216,7 @@ export class RoomStreams implements Subscriber {
       void this.catchUp();
     } catch (error) {
       if (!isOurs()) return;
-      if (error instanceof ClientError && error.temporary) {
+      if (isTemporary(error)) {
         setTimeout(() => void this.confirm(subscription), catchUpRetryMs * (0.5 + Math.random())).unref();
         return;
       }
@@ -246,3 +250,6 @@ export class RoomStreams implements Subscriber {
     this.outbox.put(textFrame(encode(event, data, id)));
   }
 }
+
+/** The database is away, most likely. */
+const isTemporary = (error: unknown): boolean => error instanceof ClientError && error.temporary;
