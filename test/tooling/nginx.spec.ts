@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { WebSocket, WebSocketServer } from 'ws';
+import { parse } from 'yaml';
 import { freePort } from '../../scripts/cluster/node-process.js';
 import { findNginx, nginxFolder, startNginx, upstreams } from '../../scripts/cluster/nginx.js';
 import { errorCodes } from '../../src/protocol/errors.js';
@@ -238,6 +239,7 @@ describe('the configuration of compose', () => {
     for (const file of ['nginx.conf', 'locations.conf']) await copyFile(join(ours, file), join(path, file));
     for (const [file, from] of [
       ['server.conf', `${server}.conf`],
+      ['status.conf', 'status.conf'],
       ['upstreams.conf', 'upstreams.conf'],
     ] as const)
       await writeFile(join(path, file), change(await readFile(join(ours, from), 'utf8')));
@@ -258,11 +260,12 @@ describe('the configuration of compose', () => {
   it('serves REST and sockets by TLS, tells the node so, and sends those without it there', async () => {
     const node = await upstream();
     const sockets = new WebSocketServer({ server: node.server });
-    const [port, tlsPort] = [await freePort(), await freePort()];
+    const [port, tlsPort, statusPort] = [await freePort(), await freePort(), await freePort()];
     const { path } = await deployed('tls', (text) =>
       text
         .replace('listen 8080', `listen ${port}`)
         .replace('listen 8443', `listen ${tlsPort}`)
+        .replace('listen 8081', `listen ${statusPort}`)
         .replaceAll('/dev/stdout', 'access.log')
         .replace('172.30.77.11:3000', `127.0.0.1:${node.port}`)
         .replaceAll(/^ *server 172.*$/gm, ''),
@@ -280,6 +283,42 @@ describe('the configuration of compose', () => {
     await once(socket, 'open');
     socket.terminate();
     sockets.close();
+  });
+
+  it('tells this machine and the network of compose how many connections it has, on a port that is not published', async () => {
+    const [port, statusPort] = [await freePort(), await freePort()];
+    const node = await upstream();
+    const { path } = await deployed('plain', (text) =>
+      text
+        .replace('listen 8080', `listen ${port}`)
+        .replace('listen 8081', `listen ${statusPort}`)
+        .replace('/dev/stdout', 'access.log')
+        .replace('172.30.77.11:3000', `127.0.0.1:${node.port}`)
+        .replaceAll(/^ *server 172.*$/gm, ''),
+    );
+    await serve(startNginx(await findNginx(), path), port);
+    const status = await fetch(`http://127.0.0.1:${statusPort}/status`);
+    expect([status.status, await status.text()]).toEqual([200, expect.stringMatching(/^Active connections: \d+ \nserver accepts handled/)]);
+    const from = { host: '127.0.0.1', port: statusPort, path: '/status', localAddress: '127.0.0.2' };
+    const [stranger] = (await once(request(from).end(), 'response')) as [IncomingMessage];
+    stranger.resume();
+    expect(stranger.statusCode).toBe(403);
+    expect((await fetch(`http://127.0.0.1:${statusPort}/rooms`)).status).toBe(404);
+    await fetch(`http://127.0.0.1:${port}/status`);
+    expect(node.seen.map(({ url }) => url)).toEqual(['/status']);
+
+    const compose = parse(await readFile(join(ours, '../docker-compose.yml'), 'utf8')) as {
+      services: Record<
+        'nginx' | 'nginx-exporter',
+        { ports?: string[]; command: string[]; networks: { trunkline: { ipv4_address: string } } }
+      >;
+      networks: { trunkline: { ipam: { config: { subnet: string }[] } } };
+    };
+    const text = await readFile(join(ours, 'status.conf'), 'utf8');
+    const { nginx: service, 'nginx-exporter': exporter } = compose.services;
+    expect(service.ports?.filter((published) => published.endsWith(':8081'))).toEqual([]);
+    expect(exporter.command).toEqual([`--nginx.scrape-uri=http://${service.networks.trunkline.ipv4_address}:8081/status`]);
+    expect(text).toContain(`allow ${compose.networks.trunkline.ipam.config[0]?.subnet};`);
   });
 
   it('has the nodes with the same rules as the cluster', async () => {
