@@ -37,7 +37,11 @@ export class DocsController {
 
   @Get('asyncapi.yaml')
   @Header('content-type', 'application/yaml; charset=utf-8') // RFC 9512
-  @Operation({ summary: 'Describe the socket in AsyncAPI 3', answer: Type.String(), contentTypes: ['application/yaml'] })
+  @Operation({
+    summary: 'Describe the socket in AsyncAPI 3',
+    answer: Type.Unsafe<string>({ type: 'object' }),
+    contentTypes: ['application/yaml'],
+  })
   asyncApi(): string {
     this.asyncApiText ??= asyncApiYaml();
     return this.asyncApiText;

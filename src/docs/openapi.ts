@@ -154,7 +154,12 @@ function requestBody(dto: Dto, components: Components): object {
     ...(required.length > 0 && { required }),
     additionalProperties: false,
   });
-  return { required: required.length > 0, content: { 'application/json': { schema } } };
+  // Like a field that may be left out, such a body may be null.
+  const isOptional = required.length === 0;
+  return {
+    required: !isOptional,
+    content: { 'application/json': { schema: isOptional ? { anyOf: [schema, { type: 'null' }] } : schema } },
+  };
 }
 
 function inBody({ keywords, isOptional }: Field): Keywords {
@@ -210,6 +215,7 @@ function errorsOf({ method, isGuarded, body, query, params, description }: Route
   if (!isReading || body || query || params) codes.add('invalid_payload');
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of [...codes].toSorted()) byStatus.set(errorCodes[code].status, [...(byStatus.get(errorCodes[code].status) ?? []), code]);
+  if (params) byStatus.set(414, ['invalid_payload']); // a part of the path that is longer than any id
   if (!isReading) byStatus.set(415, ['invalid_payload']); // a body that isn't JSON
   return byStatus;
 }

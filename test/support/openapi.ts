@@ -1,5 +1,6 @@
 /** Holds what a node answers to REST against the OpenAPI document: what the document doesn't declare is as wrong as what is missing. */
 import { Compile, type Validator } from 'typebox/compile';
+import { parse } from 'yaml';
 import { AppModule } from '../../src/app.module.js';
 import { controllersOf, openApi } from '../../src/docs/openapi.js';
 import { problemSchema } from '../../src/rest/problem.filter.js';
@@ -65,7 +66,8 @@ export function answerProblems(method: string, address: string, { status, header
     .filter(([header, { required }]) => required === true && !headers.has(header))
     .map(([header]) => `${name}: without ${header}`);
   const validator = validatorOf(schema);
-  for (const { instancePath, message } of validator.Check(body) ? [] : validator.Errors(body))
+  const value: unknown = type === 'application/yaml' ? parse(String(body)) : body;
+  for (const { instancePath, message } of validator.Check(value) ? [] : validator.Errors(value))
     problems.push(`${name}: ${instancePath || 'the body'} ${message}: ${JSON.stringify(body)}`);
   return problems;
 }
