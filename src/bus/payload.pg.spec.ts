@@ -18,6 +18,9 @@ class Reading implements PayloadReader {
   heartbeat = (beat: string) => void this.beats.push(beat);
 }
 
+const someRoom = '01890000-0000-7000-8000-000000000001';
+const seqs = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
+
 describe('a payload', () => {
   const key = randomBytes(32);
 
@@ -42,6 +45,47 @@ describe('a payload', () => {
         },
       ),
       { numRuns: 1_000 },
+    );
+  });
+
+  it('with a right digest says what was written into it, in its order', () => {
+    const content = fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed());
+    const line = fc.oneof(
+      fc.record({ tag: fc.constantFrom('m', 'e'), room_id: fc.constant(someRoom), seq: seqs, content }),
+      fc.record({ tag: fc.constant('r'), room_id: fc.constant(someRoom), seq: seqs }),
+    );
+    fc.assert(
+      fc.property(fc.array(line), (written) => {
+        const texts = written.map(({ tag, ...fields }) => ({ tag, seq: fields.seq, json: JSON.stringify(fields) }));
+        const lines = texts.map(({ tag, json }) => `\n${tag}${json}`).join('');
+        const reading = new Reading();
+        expect(readPayload(digest(lines, key) + lines, key, reading)).toBe(true);
+        const entries = texts.filter(({ tag }) => tag !== 'r');
+        expect(reading.entries.map(({ seq, json }) => ({ seq, json }))).toEqual(entries.map(({ seq, json }) => ({ seq, json })));
+        expect(reading.entries.map(({ event }) => event)).toEqual(
+          entries.map(({ tag, json }) => (tag === 'e' ? (JSON.parse(json) as unknown) : undefined)),
+        );
+        expect(reading.ranges).toEqual(texts.filter(({ tag }) => tag === 'r').map(({ seq }) => [someRoom, seq]));
+      }),
+    );
+  });
+
+  it('never gives an entry or a range without a seq, however its lines are mangled', () => {
+    const line = fc
+      .tuple(fc.constantFrom('m', 'e', 'r', 't', 'p'), seqs, fc.nat(90), fc.nat(20), fc.string({ unit: 'binary', maxLength: 20 }))
+      .map(([tag, seq, at, cut, by]) => {
+        const text = `\n${tag}${JSON.stringify({ room_id: someRoom, seq, content: 'x' })}`;
+        return text.slice(0, at) + by + text.slice(at + cut);
+      });
+    fc.assert(
+      fc.property(fc.array(line, { minLength: 1 }), (mangled) => {
+        const lines = mangled.join('');
+        const reading = new Reading();
+        readPayload(digest(lines, key) + lines, key, reading);
+        for (const seq of [...reading.entries.map((entry) => entry.seq), ...reading.ranges.map(([, upTo]) => upTo)])
+          expect(Number.isSafeInteger(seq)).toBe(true);
+      }),
+      { numRuns: 2_000 },
     );
   });
 

@@ -53,9 +53,10 @@ function readLine(tag: string, text: string, reader: PayloadReader): void {
   if (!reader.wants(roomId)) return;
   if (tag === 't' || tag === 'p') return reader.signal(tag, text);
   const seq = Number.parseInt(text.slice(seqAt, seqAt + 17), 10);
+  if (!Number.isSafeInteger(seq)) return;
   const entry = tag === 'm' ? { seq, json: text } : tag === 'e' ? readEvent(seq, text) : undefined;
   if (entry !== undefined) reader.entry(roomId, entry);
-  else if (Number.isSafeInteger(seq)) reader.upTo(roomId, seq); // 'r', or what can't be read here
+  else reader.upTo(roomId, seq); // 'r', or what can't be read here
 }
 
 export const eventEntry = (seq: number, json: string): LogEntry => ({ seq, json, event: JSON.parse(json) as RoomEvent });
