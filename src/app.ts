@@ -24,6 +24,8 @@ export async function createApp(config: Config, log: Logger, tracing?: Tracing):
   tracing?.logTo(log);
   tracing?.watchRequests(fastify.getInstance());
   if (tracing !== undefined) app.get(ChatService).attachTracer(tracing);
+  // Sockets, and as many for REST again: what half-open connections may take has a limit before the descriptors have.
+  app.getHttpServer().maxConnections = 2 * config.SOCKETS_MAX + 1_000;
   const isDraining = (): boolean => app.get(RealtimeGateway).isDraining;
   const metrics = config.METRICS_PORT === 0 ? undefined : app.get(Metrics);
   await useRest(app, log, [...app.get(AllowedOrigins).listed], isDraining, metrics?.observeRequest);

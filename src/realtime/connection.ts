@@ -25,8 +25,8 @@ import type { UserSockets } from './user-sockets.js';
 
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
-/** How long a closing handshake may take before the connection is cut. */
-const closeTimeoutMs = 1_000;
+/** Frames of one socket in one turn of the event loop; the next come after all other sockets had theirs, however fast they are sent. */
+const framesPerTurn = 64;
 
 export interface ConnectionParts extends StreamParts {
   readonly config: Config;
@@ -51,6 +51,8 @@ export class Connection {
   private released = false;
   private stopped = false;
   private missedPongs = 0;
+  private framesLeft = framesPerTurn;
+  private pingData: Buffer | undefined;
   private readonly openedAt = performance.now();
 
   constructor(
@@ -63,7 +65,11 @@ export class Connection {
     this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained(), parts.counters);
     this.streams = new RoomStreams(parts, this.outbox, (error, command, roomId) => this.replyError(error, command, roomId));
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
-    socket.on('pong', () => (this.missedPongs = 0));
+    socket.on('ping', (data) => this.pong(data));
+    socket.on('pong', () => {
+      this.missedPongs = 0;
+      this.takeTurn();
+    });
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
     socket.on('error', (error) => parts.log.debug({ connection: id, err: error.message }, 'a socket failed'));
   }
@@ -145,7 +151,6 @@ export class Connection {
     closed[reason] = (closed[reason] ?? 0) + 1;
     this.parts.log.info({ connection: this.id, user: this.userId, code, reason }, 'closing a socket');
     this.socket.close(code, meaning);
-    setTimeout(() => this.socket.terminate(), closeTimeoutMs).unref();
   }
 
   /** Reads no more commands; what was read already is accepted and answered. */
@@ -176,6 +181,30 @@ export class Connection {
     if (!this.accepting) void this.acceptQueued();
   }
 
+  /** Answers the last ping of a turn only, as RFC 6455 lets it (section 5.5.3): a flood of them costs one write a turn. */
+  private pong(data: Buffer): void {
+    if (this.pingData === undefined) {
+      setImmediate(() => {
+        this.socket.pong(this.pingData);
+        this.pingData = undefined;
+        this.holdOrRead();
+      });
+    }
+    this.pingData = data;
+    this.takeTurn();
+  }
+
+  /** Counts a frame; the one that is the last of this turn makes the rest wait for the next. */
+  private takeTurn(): void {
+    if (--this.framesLeft !== 0) return;
+    this.holdOrRead();
+    setImmediate(() => {
+      this.framesLeft = framesPerTurn;
+      if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
+      else this.holdOrRead();
+    });
+  }
+
   /** The socket has taken all that waited for it. */
   private drained(): void {
     if (this.closing) return;
@@ -188,6 +217,7 @@ export class Connection {
   private holdOrRead(): void {
     const full =
       this.stopped ||
+      this.framesLeft <= 0 ||
       this.queue.length >= queueMax ||
       this.queuedChars >= limits.frameMaxBytes ||
       this.unanswered >= limits.unansweredSendsMax ||
@@ -199,7 +229,8 @@ export class Connection {
 
   private async acceptQueued(): Promise<void> {
     this.accepting = true;
-    while (this.queue.length > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
+    while (this.queue.length > 0 && this.framesLeft > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
+      this.takeTurn();
       const text = this.queue.shift() ?? '';
       this.queuedChars -= text.length;
       const command = read(text);

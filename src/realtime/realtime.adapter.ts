@@ -3,12 +3,23 @@ import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { INestApplication } from '@nestjs/common';
 import { WsAdapter } from '@nestjs/platform-ws';
-import type { WebSocketServer } from 'ws';
+import type { ServerOptions, WebSocketServer } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
 import type { AllowedOrigins } from '../auth/allowed-origins.js';
 import { accessTokenCookie } from '../auth/auth-cookies.js';
 import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
+
+/** What ws is to bound: a frame that comes in many pieces costs memory for each piece, whatever its size. */
+const wsOptions = {
+  maxPayload: limits.frameMaxBytes,
+  maxFragments: 1_024,
+  maxBufferedChunks: 8_192,
+  perMessageDeflate: false,
+  autoPong: false, // Connection answers
+  /** How long a closing handshake may take before the connection is cut. */
+  closeTimeout: 1_000,
+} as const satisfies ServerOptions & { closeTimeout: number };
 
 /** A socket at /ws/ and a room's id joins that room as soon as it is authenticated. */
 const withRoom = /^\/ws\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
@@ -37,11 +48,16 @@ export class RealtimeAdapter extends WsAdapter {
   }
 
   override create(port: number, options: Record<string, unknown> & { path?: string } = {}): unknown {
-    return super.create(port, { ...options, maxPayload: limits.frameMaxBytes, maxFragments: 1_024, perMessageDeflate: false } as never);
+    return super.create(port, { ...options, ...wsOptions } as never);
   }
 
   override bindMessageHandlers(): void {
     // Connection listens for itself.
+  }
+
+  /** Nest's would log an error with its stack for each bad frame, for which its sender needs six bytes. Connection listens for itself. */
+  override bindErrorHandler(server: WebSocketServer): WebSocketServer {
+    return server;
   }
 
   protected override ensureHttpServerExists(port: number, httpServer?: Server): Server | undefined {
@@ -55,6 +71,8 @@ export class RealtimeAdapter extends WsAdapter {
   private upgrade(port: number, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Until ws has it, the socket is nobody's: its failure must not be the process's.
     socket.on('error', () => socket.destroy());
+    // Node asks neither of an upgrade; RFC 6455, section 4.2.1 does.
+    if (request.httpVersion !== '1.1' || request.headers.host === undefined) return refuse(socket, 400);
     const url = urlOf(request);
     const server = (this.wsServersRegistry.get(port) as (WebSocketServer & { path: string })[] | undefined)?.find(
       ({ path }) => path === url?.pathname || (path === '/ws' && roomOf(request) !== undefined),

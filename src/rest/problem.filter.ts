@@ -2,10 +2,13 @@
  * The one place where a failure of REST becomes an answer: a problem document (RFC 9457). Whatever isn't known here is a bug of ours, and
  * goes out as `internal` with nothing but the request's id, which finds it in the log.
  */
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import Type, { type Static } from 'typebox';
+import { v7 as uuidv7 } from 'uuid';
 import { ClientError, errorCodes, type ErrorCode } from '../protocol/errors.js';
 
 /** RFC 9457, section 3.1, and our extensions. */
@@ -61,6 +64,22 @@ export function refuseAddress(refusal: FastifyError, { id }: { readonly id: stri
   raw.end(body);
 }
 
+/** For what is no request, or not a whole one in time. */
+export function refuseRequest({ code = '' }: NodeJS.ErrnoException, socket: Duplex): void {
+  if (code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const status = statusOfParser[code] ?? 400;
+  const { headers, body } = answerTo(new HttpException('', status), uuidv7());
+  const lines = Object.entries({ ...headers, connection: 'close', 'content-length': Buffer.byteLength(body) });
+  // A peer that does not close its side would hold the socket for ever.
+  socket.once('finish', () => socket.destroy());
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body}`);
+}
+
+const statusOfParser: Readonly<Record<string, number>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+  HPE_HEADER_OVERFLOW: 431,
+};
+
 interface ProblemAnswer {
   code: ErrorCode;
   status: number;
@@ -90,11 +109,18 @@ function answerTo(exception: unknown, requestId: string): ProblemAnswer {
 /** What the framework refuses keeps the framework's status: 415 says more than 400. */
 function judge(exception: unknown): { error: ClientError; status: number } {
   if (exception instanceof ClientError) return { error: exception, status: errorCodes[exception.code].status };
+  if (isAbort(exception)) return { error: new ClientError('invalid_payload', frameworkRefusals[400]), status: 400 };
   const status = exception instanceof HttpException ? exception.getStatus() : 500;
   if (status >= 500) return { error: new ClientError('internal'), status: 500 };
   const code = codeOfStatus[status];
   // The framework's own words only where we have none: they may repeat what the client sent.
   return { error: code ? new ClientError(code) : new ClientError('invalid_payload', frameworkRefusals[status]), status };
+}
+
+/** The client went away before the end of its request; nobody reads the answer. */
+function isAbort(exception: unknown): boolean {
+  const { code, statusCode } = (exception ?? {}) as Partial<FastifyError>;
+  return code === 'ECONNRESET' && statusCode === 400;
 }
 
 const codeOfStatus: Readonly<Record<number, ErrorCode>> = {
@@ -106,7 +132,9 @@ const codeOfStatus: Readonly<Record<number, ErrorCode>> = {
 };
 
 const frameworkRefusals: Readonly<Record<number, string>> = {
-  400: 'The body is not JSON in UTF-8, or the address is not well encoded.',
+  400: 'The body is not JSON in UTF-8, the address is not well encoded, or this is no HTTP.',
+  408: 'The request took too long to arrive: send it again.',
   414: 'The address is too long.',
   415: 'The body must be application/json.',
+  431: 'The header has more than 16 KiB.',
 };

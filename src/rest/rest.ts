@@ -11,8 +11,14 @@ import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config.js';
 import { limits } from '../protocol/limits.js';
-import { ProblemFilter, refuseAddress } from './problem.filter.js';
+import { ProblemFilter, refuseAddress, refuseRequest } from './problem.filter.js';
 import { RestValidationPipe } from './validation.js';
+
+/** From the first byte of a request to its last; a body has 1 MiB at most. */
+const requestTimeoutMs = 30_000;
+/** From the opening of a connection, or the first byte of a later request, to the end of its header. */
+const headersTimeoutMs = 10_000;
+const timeoutCheckMs = 1_000;
 
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
 export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
@@ -24,6 +30,10 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
     // Whoever has a connection is served to the end: a proxy may not send a POST anew, and would have to pass the refusal on.
     return503OnClosing: false,
     frameworkErrors: refuseAddress,
+    clientErrorHandler: refuseRequest,
+    // Whoever is slower holds a connection for nothing: such a request, and a handshake of a socket, is answered with 408.
+    requestTimeout: requestTimeoutMs,
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: timeoutCheckMs },
   }) as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
 /** How long a browser may remember what it was allowed, in s. */
