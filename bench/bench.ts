@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import pg from 'pg';
 import { startNode, startPostgres, type Node } from './cluster.js';
 import { countingStatements, countStatements, readStatements, type Statement } from './statements.js';
@@ -33,11 +33,13 @@ interface Options {
 
 const options = new Command('npm run bench --')
   .description('Measures two nodes on one PostgreSQL (embedded, or DATABASE_URL). Needs a build: npm run build.')
-  .option(
-    '-s, --scenario <names>',
-    `comma-separated: ${scenarios.map(({ name }) => name).join(', ')}; all but presence if left out`,
-    scenariosNamed,
-    scenarios.filter(({ arrivals }) => arrivals === undefined),
+  .addOption(
+    new Option('-s, --scenario <names>', `comma-separated: ${scenarios.map(({ name }) => name).join(', ')}`)
+      .argParser(scenariosNamed)
+      .default(
+        scenarios.filter(({ arrivals }) => arrivals === undefined),
+        'all but presence',
+      ),
   )
   .option('--seconds <n>', 'measured time of each scenario', positive, 10)
   .option('--warmup <n>', 'seconds of load before the measured time', positive, 3)
