@@ -107,7 +107,7 @@ export const settings = {
   SOCKETS_PER_USER_MAX: whole(
     1,
     1_000_000,
-    100,
+    1_000,
     'Sockets of one user on this node; one more is closed with 4429. RATE_LIMITS=off takes this limit away too.',
   ),
   ROOMS_PER_SOCKET_MAX: whole(

@@ -59,10 +59,6 @@ export class KeptProcess {
     clearTimeout(timer);
   }
 
-  signal(signal: NodeJS.Signals): void {
-    this.child?.kill(signal);
-  }
-
   /** At once, with all its children. */
   kill(): void {
     killGroup(this.child);

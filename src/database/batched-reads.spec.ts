@@ -1,7 +1,7 @@
 import { BatchedReads } from './batched-reads.js';
 
 /** Reads that are answered when the test says so; each answer is the number of the read it came from. */
-function held(options: { questionsMax?: number; readsMax?: number } = {}) {
+function held(options: { questionsMax?: number; readsMax?: number; waitingMax?: number } = {}) {
   const sent: { questions: readonly string[]; answer: () => void; fail: (error: Error) => void }[] = [];
   const reads = new BatchedReads<string, string>({
     ask: (questions) =>
@@ -73,4 +73,23 @@ it('a read that fails fails those who were in it alone, and the next one goes on
   await turn();
   sent[1]?.answer();
   expect(await second).toBe('b of read 1');
+});
+
+it('refuses a question where as many wait as may, and takes the next when there is room again', async () => {
+  const { reads, sent } = held({ questionsMax: 1, waitingMax: 2 });
+  const first = reads.ask('a');
+  await turn();
+  const waiting = [reads.ask('b'), reads.ask('c')];
+  await expect(reads.ask('d')).rejects.toMatchObject({ code: 'overloaded', temporary: true });
+  sent[0]?.answer();
+  expect(await first).toBe('a of read 0');
+  await turn();
+  await turn();
+  waiting.push(reads.ask('e'));
+  for (const n of [1, 2, 3]) {
+    sent[n]?.answer();
+    await turn();
+    await turn(); // the answer, then the next read
+  }
+  expect(await Promise.all(waiting)).toEqual(['b of read 1', 'c of read 2', 'e of read 3']);
 });

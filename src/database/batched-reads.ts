@@ -3,8 +3,15 @@
  *
  * No answer is older than its question: a read has only questions that were put before its statement was sent, and nobody is given the answer of
  * one that is under way already. Beside that there is no cache. At most `readsMax` are under way, so that no storm of questions takes the pool from
- * others; an idle one asks at the end of the turn. (The package dataloader has no such limit, and shares by default what is under way.)
+ * others; an idle one asks at the end of the turn. Above `waitingMax` questions that wait, the next is refused. (The package dataloader has no such
+ * limits, and shares by default what is under way.)
  */
+import { ClientError } from '../protocol/errors.js';
+
+/** Some 20 MB: many times what all sockets of a node ask when they come back at once. */
+const waitingMaxByDefault = 200_000;
+const refusedRetryAfterMs = 1_000;
+
 export class BatchedReads<Question, Answer> {
   private waiting: { question: Question; answered: (answer: Answer) => void; failed: (error: unknown) => void }[] = [];
   private underWay = 0;
@@ -19,11 +26,17 @@ export class BatchedReads<Question, Answer> {
       readonly ask: (questions: readonly Question[]) => Promise<readonly Answer[]>;
       readonly questionsMax: number;
       readonly readsMax: number;
+      readonly waitingMax?: number;
     },
   ) {}
 
-  /** Rejects with the error of the read that the question was in. */
+  /**
+   * Rejects with the error of the read that the question was in.
+   * @throws ClientError overloaded
+   */
   ask(question: Question): Promise<Answer> {
+    if (this.waiting.length >= (this.options.waitingMax ?? waitingMaxByDefault))
+      return Promise.reject(new ClientError('overloaded', undefined, { retryAfterMs: refusedRetryAfterMs }));
     return new Promise((answered, failed) => {
       this.waiting.push({ question, answered, failed });
       this.schedule();
