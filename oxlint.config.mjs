@@ -97,7 +97,7 @@ export default {
     { files: ['src/config.ts', 'test/**', '**/*.spec.ts', '*.mjs'], rules: { 'node/no-process-env': 'off' } },
     {
       files: ['test/**', '**/*.spec.ts'],
-      excludeFiles: ['test/support/rest.ts', 'test/support/metrics.ts', 'test/tooling/nginx.spec.ts'],
+      excludeFiles: ['test/support/any-call.ts', 'test/support/metrics.ts', 'test/tooling/nginx.spec.ts'],
       rules: {
         'no-restricted-globals': [
           'error',

@@ -42,14 +42,14 @@ const options = command.parse().opts<Options>();
 await mkdir(options.out, { recursive: true });
 const world = await createWorld(join(options.out, 'nodes.log'));
 const results: RoundResult[] = [];
-process.once('SIGINT', () => void world.close().finally(() => process.exit(130)));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void world.close().finally(() => process.exit(1)));
 try {
   const until = Date.now() + options.minutes * 60_000;
   const chosen = options.faults ?? names;
   for (let round = 0; options.all === true ? round < chosen.length : Date.now() < until; round++) {
     const seed = options.seed + round;
     const fault = chosen[options.all === true ? round : seed % chosen.length] as FaultName;
-    const result = await playRound(world, fault, seed);
+    const result = await playRound(world, fault, seed, join(options.out, 'last-round.jsonl'));
     results.push(result);
     await tell(result);
   }
@@ -58,7 +58,7 @@ try {
 }
 const broken = results.filter(({ violations }) => violations.length > 0);
 const acked = results.reduce((sum, result) => sum + result.acked, 0);
-console.log(`\n${results.length} rounds, ${acked} sends acked, ${broken.length} rounds in which a promise was broken`);
+console.log(`\nRounds: ${results.length}, ${acked} sends acked, ${broken.length} rounds in which a promise was broken`);
 process.exitCode = broken.length > 0 ? 1 : 0;
 
 async function tell({ fault, seed, history, violations, acked: sends, refused, received, recoveryS }: RoundResult): Promise<void> {

@@ -14,7 +14,8 @@ import { closeCodes } from '../src/protocol/close-codes.js';
 import { eventually } from './support/eventually.js';
 import { testSecret } from './support/node.js';
 import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
-import { call, callAnything, createRoom as createRoomByRest, registerUser } from './support/rest.js';
+import { callAnything } from './support/any-call.js';
+import { call, createRoom as createRoomByRest, registerUser } from './support/rest.js';
 import { SteadyClient, type Closed } from './support/steady-client.js';
 import { createTestDatabase } from './support/test-database.js';
 

@@ -7,7 +7,8 @@ import { eventually } from './support/eventually.js';
 import { scrape } from './support/metrics.js';
 import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, type Person } from './support/people.js';
-import { call, callAnything } from './support/rest.js';
+import { callAnything } from './support/any-call.js';
+import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 let db: TestDatabase;

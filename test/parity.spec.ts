@@ -3,7 +3,8 @@ import { resolve } from 'node:path';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
-import { call, registerUser, testPassword, type Answer, type TestUser } from './support/rest.js';
+import { type Answer } from './support/any-call.js';
+import { call, registerUser, testPassword, type TestUser } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 /** The rows of the table of docs/coming-from-express.md. */

@@ -6,7 +6,8 @@ import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, tokenFor } from './support/people.js';
 import { startProxy } from './support/proxy.js';
-import { call, registerUser, testPassword as password, type Answer, type TestUser } from './support/rest.js';
+import { type Answer } from './support/any-call.js';
+import { call, registerUser, testPassword as password, type TestUser } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
 let db: TestDatabase;

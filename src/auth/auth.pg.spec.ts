@@ -1,7 +1,8 @@
 import argon2 from 'argon2';
 import { eventually } from '../../test/support/eventually.js';
 import { startNode, testSecret, type TestNode } from '../../test/support/node.js';
-import { call, registerUser, testPassword as password, type Answer } from '../../test/support/rest.js';
+import { type Answer } from '../../test/support/any-call.js';
+import { call, registerUser, testPassword as password } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 import { JwtService } from '@nestjs/jwt';
 

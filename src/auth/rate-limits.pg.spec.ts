@@ -1,7 +1,8 @@
 import { startNode, type TestNode } from '../../test/support/node.js';
 import { startProcessNode } from '../../test/support/process-node.js';
 import { startProxy } from '../../test/support/proxy.js';
-import { call, registerUser, testPassword as password, type Answer } from '../../test/support/rest.js';
+import { type Answer } from '../../test/support/any-call.js';
+import { call, registerUser, testPassword as password } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 
 let db: TestDatabase;

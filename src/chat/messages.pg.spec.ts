@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { startNode, type TestNode } from '../../test/support/node.js';
-import { call, createRoom, registerUser, type Answer, type TestUser } from '../../test/support/rest.js';
+import { type Answer } from '../../test/support/any-call.js';
+import { call, createRoom, registerUser, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 
 interface Message {

@@ -1,5 +1,6 @@
 import { startNode, type TestNode } from '../../test/support/node.js';
-import { call, callAnything, registerUser, testPassword, type Answer } from '../../test/support/rest.js';
+import { callAnything, type Answer } from '../../test/support/any-call.js';
+import { call, registerUser, testPassword } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 
 const allowed = 'https://chat.example.org';

@@ -1,7 +1,8 @@
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { startNode, type TestNode } from '../../test/support/node.js';
-import { call, createRoom, registerUser, type Answer, type Call } from '../../test/support/rest.js';
+import { type Answer, type Call } from '../../test/support/any-call.js';
+import { call, createRoom, registerUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 
 let db: TestDatabase;

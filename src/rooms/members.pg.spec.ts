@@ -1,5 +1,6 @@
 import { startNode, type TestNode } from '../../test/support/node.js';
-import { call, createRoom, registerUser, type Answer, type TestUser } from '../../test/support/rest.js';
+import { type Answer } from '../../test/support/any-call.js';
+import { call, createRoom, registerUser, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 
 let db: TestDatabase;

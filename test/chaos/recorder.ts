@@ -41,16 +41,19 @@ export const digestOf = (content: string): string => createHash('sha1').update(c
 
 export const eventDigest = (kind: string): string => `[${kind}]`;
 
-/** What the database holds when all is over. */
-export async function dumpTables(sql: pg.Pool): Promise<Tables> {
+/** What the database holds of these rooms when all is over. */
+export async function dumpTables(sql: pg.Pool, ids: readonly string[]): Promise<Tables> {
   const rooms = await sql.query<{ room: string; lastSeq: number; owner: string; history: 'shared' | 'joined' }>(
-    'SELECT id AS room, last_seq::int AS "lastSeq", created_by AS owner, history FROM rooms',
+    'SELECT id AS room, last_seq::int AS "lastSeq", created_by AS owner, history FROM rooms WHERE id = ANY ($1)',
+    [ids],
   );
   const messages = await sql.query<{ room: string; seq: number; id: number; user: string; key: string | null; content: string }>(
-    'SELECT room_id AS room, seq::int, id::float8, user_id AS user, client_msg_id AS key, content FROM messages',
+    'SELECT room_id AS room, seq::int, id::float8, user_id AS user, client_msg_id AS key, content FROM messages WHERE room_id = ANY ($1)',
+    [ids],
   );
   const events = await sql.query<{ room: string; seq: number; kind: string; user: string | null }>(
-    'SELECT room_id AS room, seq::int, kind, user_id AS user FROM room_events',
+    'SELECT room_id AS room, seq::int, kind, user_id AS user FROM room_events WHERE room_id = ANY ($1)',
+    [ids],
   );
   const epoch = await sql.query<{ epoch: string }>('SELECT current_epoch() AS epoch');
   return {

@@ -2,7 +2,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { eventually } from '../support/eventually.js';
 import { createPerson, createRoom, type Person } from '../support/people.js';
-import { callAnything } from '../support/rest.js';
+import { callAnything } from '../support/any-call.js';
 import { check } from './check.js';
 import { ChaosClient } from './client.js';
 import { diceOf, type Dice } from './dice.js';
@@ -71,16 +71,15 @@ export async function playRound(world: World, fault: FaultName, seed: number, re
   );
   const recoveryS = (performance.now() - healedAt) / 1_000;
 
-  for (const { room, lastSeq } of (await dumpTables(sql)).rooms)
-    if (rooms.includes(room)) recorder.record({ type: 'head', room, seq: lastSeq });
+  const heads = await sql.query<{ room: string; seq: number }>('SELECT id AS room, last_seq::int AS seq FROM rooms WHERE id = ANY ($1)', [
+    rooms,
+  ]);
+  for (const head of heads.rows) recorder.record({ type: 'head', ...head });
   await seconds(2.5);
   for (const client of clients) client.stop();
   await recorder.close();
 
-  const all = await dumpTables(sql);
-  const ours = <T extends { room: string }>(rows: readonly T[]): T[] => rows.filter(({ room }) => rooms.includes(room));
-  const tables = { epoch: all.epoch, rooms: ours(all.rooms), messages: ours(all.messages), events: ours(all.events) };
-  const history: History = { seed, events: recorder.events, tables };
+  const history: History = { seed, events: recorder.events, tables: await dumpTables(sql, rooms) };
   return {
     fault,
     seed,

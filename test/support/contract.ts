@@ -2,17 +2,9 @@
 import { Compile } from 'typebox/compile';
 import { pushSchemas } from '../../src/protocol/pushes.js';
 import { repliesTo, replySchemas } from '../../src/protocol/replies.js';
+import { closed } from './closed-schema.js';
 
 const validators = new Map(Object.entries({ ...replySchemas, ...pushSchemas }).map(([event, schema]) => [event, Compile(closed(schema))]));
-
-/** The schema without room for other fields, in any depth. */
-export function closed(schema: object): object {
-  return JSON.parse(
-    JSON.stringify(schema, (_, part: unknown) =>
-      typeof part === 'object' && part !== null && 'properties' in part && 'type' in part ? { ...part, additionalProperties: false } : part,
-    ),
-  ) as object;
-}
 
 /**
  * What is wrong with a frame from a node, in words; empty where it is as the contract says.

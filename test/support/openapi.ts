@@ -4,7 +4,7 @@ import { parse } from 'yaml';
 import { AppModule } from '../../src/app.module.js';
 import { controllersOf, openApi } from '../../src/docs/openapi.js';
 import { problemSchema } from '../../src/rest/problem.filter.js';
-import { closed } from './contract.js';
+import { closed } from './closed-schema.js';
 
 export const document = openApi(controllersOf(AppModule));
 

@@ -15,7 +15,7 @@ import { freePort } from '../../scripts/cluster/node-process.js';
 import { findNginx, nginxFolder, startNginx, upstreams } from '../../scripts/cluster/nginx.js';
 import { errorCodes } from '../../src/protocol/errors.js';
 import { eventually } from '../support/eventually.js';
-import { callAnything as call } from '../support/rest.js';
+import { callAnything as call } from '../support/any-call.js';
 
 const execute = promisify(execFile);
 const ours = fileURLToPath(new URL('../../nginx', import.meta.url));
