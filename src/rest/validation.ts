@@ -62,10 +62,18 @@ export const Uuid = (): PropertyDecorator =>
 export const WholeNumber = (min: number, max: number): PropertyDecorator =>
   applyDecorators(
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? numberFrom(value) : value)),
-    rule('wholeNumber', { type: 'integer', minimum: min, maximum: max }, (value) =>
-      Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max
-        ? undefined
-        : `must be a whole number from ${min} to ${max}`,
+    rule(
+      'wholeNumber',
+      {
+        anyOf: [
+          { type: 'integer', minimum: min, maximum: max },
+          { type: 'string', maxLength: 0 },
+        ],
+      },
+      (value) =>
+        Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max
+          ? undefined
+          : `must be a whole number from ${min} to ${max}`,
     ),
   );
 
