@@ -1,0 +1,27 @@
+/** What every fault is given, and what several of them do. */
+import type { ChaosClient } from '../client.js';
+import type { Dice } from '../dice.js';
+import { seconds, type World, type WorldNode } from '../world.js';
+
+export interface Scene {
+  readonly world: World;
+  readonly clients: readonly ChaosClient[];
+  readonly rooms: readonly string[];
+  readonly dice: Dice;
+}
+
+/** Breaks something of the world for a while, and has put it right when it resolves. */
+export type Fault = (scene: Scene) => Promise<void>;
+
+export const oneNode = ({ world: { nodes }, dice }: Scene): WorldNode => nodes[dice.below(nodes.length)] as WorldNode;
+
+/** Some of what the server or a node sends is lost, and the connection with it, so that who waits never hears. */
+export async function losing(
+  proxies: readonly { onServerData: ((chunk: Buffer) => boolean) | undefined }[],
+  dice: Dice,
+  lastsS: number,
+): Promise<void> {
+  for (const proxy of proxies) proxy.onServerData = () => dice.below(200) > 0;
+  await seconds(lastsS);
+  for (const proxy of proxies) proxy.onServerData = undefined;
+}
