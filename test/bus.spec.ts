@@ -226,6 +226,7 @@ describe('whatever the bus does, a room is received complete, in order and once'
     await db.sql.query('ALTER TABLE messages ENABLE TRIGGER USER');
     const { data } = await client.frame('resync');
     expect(data).toMatchObject({ room_id: room, reason: 'gap_in_log' });
+    expect(node.app.get(Feed).counters.holes).toBeGreaterThan(0);
     await insert('four');
     await client.reaches(room, 4);
     expect(client.contents(room)).toEqual(expect.arrayContaining(['four']));

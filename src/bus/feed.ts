@@ -52,11 +52,13 @@ export interface FeedCounters {
   refusedPayloads: number;
   repairs: number;
   reconnects: number;
+  /** Reads that found seqs missing from the table. */
+  holes: number;
 }
 
 @Injectable()
 export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
-  readonly counters: FeedCounters = { payloads: 0, refusedPayloads: 0, repairs: 0, reconnects: 0 };
+  readonly counters: FeedCounters = { payloads: 0, refusedPayloads: 0, repairs: 0, reconnects: 0, holes: 0 };
   /** Share of the server's notification queue that is in use, 0 to 1, as of the last sweep. */
   queueUsage = 0;
   /** Of the database, as of the last time it was asked. */
@@ -168,6 +170,19 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     return cut(page, upTo, maxBytes);
   }
 
+  /**
+   * The first seqs that a read should have brought and did not, if there are any. The room's head says that they exist, and no commit will bring
+   * them any more: somebody took them out of the table.
+   */
+  noteHole(roomId: string, entries: readonly LogEntry[], after: number, upTo: number): ReturnType<typeof firstHole> {
+    const hole = firstHole(entries, after, upTo);
+    if (hole !== undefined) {
+      this.counters.holes++;
+      this.log.error({ room: roomId, ...hole }, 'seqs are missing from the log of a room');
+    }
+    return hole;
+  }
+
   async onApplicationBootstrap(): Promise<void> {
     this.key = await readBusKey(this.db);
     this.epoch = (await readServerState(this.db)).epoch;
@@ -272,10 +287,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
 
   /** @param entries what the table has after seq `after`; all up to `upTo`, or a page of it */
   private passOn(room: RoomLog, entries: readonly LogEntry[], after: number, upTo: number): void {
-    const hole = firstHole(entries, after, upTo);
+    const hole = this.noteHole(room.roomId, entries, after, upTo);
     if (hole === undefined) return this.take(room, entries);
-    // The room's head says that they exist, and no commit will bring them any more: somebody took them out of the table.
-    this.log.error({ room: room.roomId, ...hole }, 'seqs are missing from the log of a room');
     this.take(
       room,
       entries.filter(({ seq }) => seq < hole.from),

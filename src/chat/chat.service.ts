@@ -11,7 +11,7 @@ import { LOGGER } from '../logger.js';
 import { ClientError, type ErrorCode } from '../protocol/errors.js';
 import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
 import { appendMessages, laneOf, type NewMessage, type Outcome } from './message.store.js';
-import { MessageWriter, type StoredBatch } from './message-writer.js';
+import { MessageWriter, type DoubtEnd, type StoredBatch } from './message-writer.js';
 
 export type Send = NewMessage;
 
@@ -31,6 +31,8 @@ export interface SendCounters {
   refused: Partial<Record<ErrorCode, number>>;
   /** Statements that failed; their messages were tried again or refused. */
   failedBatches: number;
+  /** Sends of which one try had no answer, by what became of them. */
+  inDoubt: Record<DoubtEnd, number>;
 }
 
 /** Follows messages from the requests that they came by into the batches that they are stored in. */
@@ -43,7 +45,13 @@ export interface SendTracer {
 
 @Injectable()
 export class ChatService implements BeforeApplicationShutdown {
-  readonly counters: SendCounters = { stored: 0, duplicate: 0, refused: {}, failedBatches: 0 };
+  readonly counters: SendCounters = {
+    stored: 0,
+    duplicate: 0,
+    refused: {},
+    failedBatches: 0,
+    inDoubt: { stored: 0, found: 0, refused: 0, unknown: 0 },
+  };
   private readonly writer: MessageWriter;
   private readonly memberships: BatchedReads<MembershipKey, Membership | undefined>;
   private observe: ((batch: StoredBatch) => void) | undefined;
@@ -60,6 +68,7 @@ export class ChatService implements BeforeApplicationShutdown {
         log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused');
       },
       onBatchStored: (batch) => this.observe?.(batch),
+      onDoubtEnded: (end) => this.counters.inDoubt[end]++,
     });
     this.memberships = new BatchedReads({ ask: (keys) => findMemberships(db, keys), questionsMax: 1_000, readsMax: 2 });
   }

@@ -44,6 +44,7 @@ function startWriter(lanes = 1, url = test.url) {
     append: (batch) => appendMessages(db, batch),
     onBatchFailed: (error) => failures.push(error),
     onBatchStored: () => undefined,
+    onDoubtEnded: () => undefined,
   });
   const send = (roomId: string, content: string, clientMsgId?: string, user: Person = ann) =>
     writer.append({ roomId, userId: user.id, content, clientMsgId });

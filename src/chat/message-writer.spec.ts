@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { ErrorCode } from '../protocol/errors.js';
 import { ClientError } from '../protocol/errors.js';
 import type { NewMessage, Outcome } from './message.store.js';
-import { MessageWriter, type StoredBatch, type WriterOptions } from './message-writer.js';
+import { MessageWriter, type DoubtEnd, type StoredBatch, type WriterOptions } from './message-writer.js';
 
 /** A batch in the hands of the database: it stays in flight until the test answers. */
 interface Flight {
@@ -38,6 +38,7 @@ function setUp(options: Partial<WriterOptions> = {}) {
   const flights: Flight[] = [];
   const failures: number[] = [];
   const stored: StoredBatch[] = [];
+  const doubts: DoubtEnd[] = [];
   const clock = new TestClock();
   let waiter: (() => void) | undefined;
   let seq = 0;
@@ -58,6 +59,7 @@ function setUp(options: Partial<WriterOptions> = {}) {
       }),
     onBatchFailed: (_, messages) => failures.push(messages),
     onBatchStored: (batch) => stored.push(batch),
+    onDoubtEnded: (end) => doubts.push(end),
     clock,
     ...options,
   });
@@ -75,7 +77,7 @@ function setUp(options: Partial<WriterOptions> = {}) {
   };
   const send = (content: string, { roomId = 'room', userId = 'ann', clientMsgId }: Partial<NewMessage> = {}) =>
     writer.append({ roomId, userId, content, clientMsgId });
-  return { writer, clock, flight, flights, failures, stored, send };
+  return { writer, clock, flight, flights, failures, stored, doubts, send };
 }
 
 /** The outcome's seq, or the code that the sender was told. */
@@ -355,6 +357,21 @@ describe('no answer from the database', () => {
     await expect(sent[1]).rejects.toMatchObject({ code: 'unavailable', temporary: true });
     again.store();
     expect(await Promise.all(sent.map(answer))).toEqual([1, 'unavailable', 2]);
+  });
+
+  it('is counted by what became of each send that it put in doubt', async () => {
+    const outcomes: Outcome[] = [
+      { status: 'stored', seq: 3, id: 3, at: 0 },
+      { status: 'duplicate', seq: 2, id: 2, at: 0 },
+      { status: 'not_a_member' },
+    ];
+    let tries = 0;
+    const { send, doubts } = setUp({
+      append: () => (++tries === 1 ? Promise.reject(unavailable()) : Promise.resolve(outcomes)),
+    });
+    const sent = [send('without a key'), ...[1, 2, 3].map((n) => send(`${n}`, { clientMsgId: `key ${n}` }))];
+    await Promise.all(sent.map(answer));
+    expect(doubts).toEqual(['unknown', 'stored', 'found', 'refused']);
   });
 
   it('is waited out with longer and longer pauses, until the send’s time is up', async () => {

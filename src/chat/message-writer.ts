@@ -26,6 +26,8 @@ const overloadedRetryAfterMs = 250;
 interface Pending {
   readonly message: NewMessage;
   readonly deadline: number;
+  /** No answer came to a try of it, which may have been committed. */
+  inDoubt: boolean;
   settle(outcome: Outcome): void;
   fail(error: unknown): void;
 }
@@ -50,6 +52,9 @@ export interface StoredBatch {
   readonly sample: { readonly roomId: string; readonly seq: number } | undefined;
 }
 
+/** What became of a send of which one try had no answer: it was stored by a later try, or found stored; or refused; or its sender was told `unavailable`. */
+export type DoubtEnd = 'stored' | 'found' | 'refused' | 'unknown';
+
 export interface WriterOptions {
   readonly lanes: number;
   /** Messages that may wait on this node; their contents are bounded by 1 KiB times as many. */
@@ -59,6 +64,8 @@ export interface WriterOptions {
   append(batch: readonly NewMessage[]): Promise<Outcome[]>;
   onBatchFailed(error: unknown, messages: number): void;
   onBatchStored(batch: StoredBatch): void;
+  /** A send of which one try had no answer is settled. */
+  onDoubtEnded(end: DoubtEnd): void;
   readonly clock?: Clock;
 }
 
@@ -87,7 +94,7 @@ export class MessageWriter {
     this.waitingBytes += bytes;
     return new Promise<Outcome>((settle, fail) => {
       const lane = this.lanes[this.options.laneOf(message.roomId, this.lanes.length)];
-      lane?.push({ message, deadline: this.clock.now() + sendDeadlineMs, settle, fail });
+      lane?.push({ message, deadline: this.clock.now() + sendDeadlineMs, inDoubt: false, settle, fail });
     }).finally(() => {
       this.waiting--;
       this.waitingBytes -= bytes;
@@ -183,7 +190,7 @@ class Lane {
   private async store(batch: readonly Pending[], attempt = 0): Promise<readonly Pending[]> {
     const now = this.clock.now();
     const isLate = ({ deadline }: Pending) => now > Math.min(deadline, this.lastDeadline);
-    for (const pending of batch) if (isLate(pending)) pending.fail(unavailable());
+    for (const pending of batch) if (isLate(pending)) this.giveUp(pending);
     const live = batch.filter((pending) => !isLate(pending));
     if (live.length === 0) return [];
     let outcomes: Outcome[];
@@ -194,8 +201,16 @@ class Lane {
       return this.recover(live, error, attempt);
     }
     this.report(live, outcomes, now);
-    for (const [n, outcome] of outcomes.entries()) live[n]?.settle(outcome);
+    for (const [n, outcome] of outcomes.entries()) {
+      if (live[n]?.inDoubt) this.options.onDoubtEnded(doubtEnd(outcome));
+      live[n]?.settle(outcome);
+    }
     return [];
+  }
+
+  private giveUp(pending: Pending, cause?: unknown): void {
+    if (pending.inDoubt) this.options.onDoubtEnded('unknown');
+    pending.fail(unavailable(cause));
   }
 
   private report(batch: readonly Pending[], outcomes: readonly Outcome[], sentAt: number): void {
@@ -222,7 +237,10 @@ class Lane {
       case 'contended':
         return batch;
       case 'unavailable': {
-        for (const pending of batch) if (pending.message.clientMsgId === undefined) pending.fail(unavailable(error));
+        for (const pending of batch) {
+          pending.inDoubt = true;
+          if (pending.message.clientMsgId === undefined) this.giveUp(pending, error);
+        }
         const again = batch.filter(({ message }) => message.clientMsgId !== undefined);
         await this.clock.delay(backoffMs(attempt));
         return this.store(again, attempt + 1);
@@ -254,6 +272,8 @@ function listOf(lists: Map<string, Pending[]>, roomId: string): Pending[] {
   lists.set(roomId, list);
   return list;
 }
+
+const doubtEnd = ({ status }: Outcome): DoubtEnd => (status === 'stored' ? 'stored' : status === 'duplicate' ? 'found' : 'refused');
 
 const unavailable = (cause?: unknown): ClientError => new ClientError('unavailable', undefined, { retryAfterMs: retryMaxMs, cause });
 

@@ -43,7 +43,7 @@ export class Metrics {
     presence: PresenceService,
   ) {
     this.readNode(feed, gateway);
-    this.readSockets(gateway);
+    this.readSockets(gateway, hub);
     this.readSends(chat, config);
     this.readBus(feed);
     this.readPools(db);
@@ -82,10 +82,15 @@ export class Metrics {
     this.gauge('trunkline_draining', '1 while the node sends its sockets elsewhere, to end; else 0.', () => Number(gateway.isDraining));
   }
 
-  private readSockets(gateway: RealtimeGateway): void {
+  private readSockets(gateway: RealtimeGateway, { faults }: Hub): void {
     const { counters } = gateway;
     this.gauge('trunkline_connections', 'WebSockets that are open.', () => gateway.connectionCount);
     this.gauge('trunkline_lagging_connections', 'WebSockets that do not take what waits for them.', () => gateway.laggingCount);
+    this.gauge('trunkline_unsent_bytes', 'Bytes that wait for WebSockets to take them.', () => gateway.unsentBytes);
+    this.counterBy('kind', 'trunkline_stream_faults_total', "Times that a room's next seq was not the one after the last: a bug.", () => ({
+      gap: faults.gaps,
+      repeat: faults.repeats,
+    }));
     this.counter('trunkline_frames_received_total', 'Data frames from clients.', () => counters.framesIn);
     this.counter('trunkline_received_bytes_total', 'Payloads of data frames from clients.', () => counters.bytesIn);
     this.counter('trunkline_frames_sent_total', 'Data frames that were written to sockets.', () => counters.framesOut);
@@ -109,6 +114,12 @@ export class Metrics {
       ...counters.refused,
     }));
     this.counter('trunkline_batches_failed_total', 'Statements of the message writer that failed.', () => counters.failedBatches);
+    this.counterBy(
+      'end',
+      'trunkline_sends_in_doubt_total',
+      'Sends of which one try had no answer, by what became of them: stored by a later try, found stored, refused, or unknown to their sender.',
+      () => ({ ...counters.inDoubt }),
+    );
     const waiting = () => Object.fromEntries(chat.queued.entries());
     this.gaugeBy('lane', 'trunkline_writer_queue_messages', 'Messages that wait for a batch of their lane.', waiting);
     this.gauge('trunkline_writer_queue_limit_messages', 'WRITER_QUEUE_MESSAGES: above it sends are refused.', () => WRITER_QUEUE_MESSAGES);
@@ -129,6 +140,7 @@ export class Metrics {
     this.counter('trunkline_bus_refused_payloads_total', 'Notifications dropped as not ours.', () => counters.refusedPayloads);
     this.counter('trunkline_bus_losses_total', 'Times that LISTEN was lost or could not be had.', () => counters.reconnects);
     this.counter('trunkline_feed_repairs_total', 'Reads for what notifications did not bring to a room.', () => counters.repairs);
+    this.counter('trunkline_log_holes_total', 'Reads that found seqs of a room missing from the table.', () => counters.holes);
     this.gauge('trunkline_followed_rooms', 'Rooms with a socket on this node.', () => feed.roomCount);
   }
 

@@ -16,4 +16,12 @@ export interface RealtimeCounters {
   closed: Partial<Record<CloseReason, number>>;
 }
 
+/** What must never happen to the stream of a room, and was seen all the same. */
+export interface StreamFaults {
+  /** Seqs were left out before what came next. */
+  gaps: number;
+  /** A seq came again, or out of order. */
+  repeats: number;
+}
+
 export const newCounters = (): RealtimeCounters => ({ framesIn: 0, bytesIn: 0, framesOut: 0, bytesOut: 0, errors: {}, closed: {} });

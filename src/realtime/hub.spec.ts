@@ -102,6 +102,27 @@ describe('the fan-out of a room', () => {
     expect(texts).toEqual([['one', 'twothree'], [], [], [], ['three']]);
   });
 
+  it('counts what does not go up by one, for all sockets once, and where one socket has less than the others', async () => {
+    const { hub, subscriptions } = harness(3);
+    const put = async (...seqs: number[]) => {
+      hub.deliver(
+        roomId,
+        seqs.map((seq) => ({ seq, json: `{"seq":${seq}}` })),
+      );
+      await jest.advanceTimersByTimeAsync(50);
+      return { ...hub.faults };
+    };
+    expect(await put(1, 2, 3)).toEqual({ gaps: 0, repeats: 0 });
+    expect(await put(4, 3, 4)).toEqual({ gaps: 0, repeats: 1 });
+    expect(await put(5, 5)).toEqual({ gaps: 0, repeats: 2 });
+    expect(await put(6, 8)).toEqual({ gaps: 1, repeats: 2 });
+    hub.resync(roomId, 'gap_in_log');
+    for (const subscription of subscriptions) subscription.begin(19);
+    expect(await put(20)).toEqual({ gaps: 1, repeats: 2 });
+    subscriptions[0]?.begin(18);
+    expect(await put(21)).toEqual({ gaps: 2, repeats: 2 });
+  });
+
   it('gives a socket that is ahead of the others only what it does not have', async () => {
     const { received, subscriptions, deliver } = harness(2);
     subscriptions[1]?.begin(2);

@@ -11,6 +11,7 @@ import type { RoomLog } from '../bus/room-log.js';
 import type { SignalFrame } from '../presence/presence.service.js';
 import type { ResyncReason } from '../protocol/replies.js';
 import { endsMembership, type RoomEvent } from '../protocol/room-event.js';
+import type { StreamFaults } from './counters.js';
 import { liveFrames } from './entries.js';
 import { textFrame } from './frame.js';
 import { Subscription, type Subscriber } from './subscription.js';
@@ -22,6 +23,8 @@ interface HubRoom {
   readonly subscriptions: Set<Subscription>;
   /** Entries of the window that is open. */
   pending: LogEntry[];
+  /** The last seq that was flushed; undefined before the first, and where the log goes on elsewhere. */
+  flushedSeq: number | undefined;
   windowEndsAt: number;
   flushDue: boolean;
   /** A seq whose commit this node has the answer of, and whose frame has not left yet; `at` is in ms of the process. */
@@ -33,6 +36,7 @@ type FanOutObserver = (ms: number) => void;
 
 @Injectable()
 export class Hub implements FeedFollower {
+  readonly faults: StreamFaults = { gaps: 0, repeats: 0 };
   private readonly rooms = new Map<string, HubRoom>();
   private readonly byUser = new Map<string, Set<Subscription>>();
   private observe: FanOutObserver | undefined;
@@ -52,13 +56,14 @@ export class Hub implements FeedFollower {
         log: this.feed.follow(roomId),
         subscriptions: new Set(),
         pending: [],
+        flushedSeq: undefined,
         windowEndsAt: 0,
         flushDue: false,
         committed: undefined,
       };
       this.rooms.set(roomId, room);
     }
-    const subscription = new Subscription(room.log, owner, this.feed);
+    const subscription = new Subscription(room.log, owner, this.feed, this.faults);
     room.subscriptions.add(subscription);
     const ofUser = this.byUser.get(owner.userId) ?? new Set();
     this.byUser.set(owner.userId, ofUser.add(subscription));
@@ -95,10 +100,12 @@ export class Hub implements FeedFollower {
     room.committed = undefined;
     if (reason === 'epoch_changed') {
       room.pending = [];
+      room.flushedSeq = undefined;
       for (const subscription of room.subscriptions) subscription.restart();
       return;
     }
     this.flush(room);
+    room.flushedSeq = undefined;
     for (const subscription of room.subscriptions) subscription.resync(reason);
   }
 
@@ -150,12 +157,24 @@ export class Hub implements FeedFollower {
     else setTimeout(() => this.flush(room), waitMs);
   }
 
+  /** Once for all sockets of the room: what they are given next goes up by exactly one from what they had. */
+  private judge(room: HubRoom, entries: readonly LogEntry[]): void {
+    let last = room.flushedSeq ?? (entries[0]?.seq ?? 1) - 1;
+    for (const { seq } of entries) {
+      if (seq > last + 1) this.faults.gaps++;
+      else if (seq <= last) this.faults.repeats++;
+      last = seq;
+    }
+    room.flushedSeq = last;
+  }
+
   private flush(room: HubRoom): void {
     room.flushDue = false;
     if (room.pending.length === 0) return;
     const entries = room.pending;
     room.pending = [];
     room.windowEndsAt = performance.now() + windowMs;
+    this.judge(room, entries);
     const frames = liveFrames(entries);
     for (const subscription of room.subscriptions) subscription.offer(entries, frames);
     if (room.committed === undefined || room.committed.seq > (entries.at(-1)?.seq ?? 0)) return;

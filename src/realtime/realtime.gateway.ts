@@ -80,6 +80,13 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     return count;
   }
 
+  /** Bytes that sockets have not taken, of all of them. */
+  get unsentBytes(): number {
+    let bytes = 0;
+    for (const { outbox } of this.connections) bytes += outbox.waitingBytes;
+    return bytes;
+  }
+
   onApplicationBootstrap(): void {
     this.sweepTimer = setInterval(() => {
       for (const connection of this.connections) connection.sweep();

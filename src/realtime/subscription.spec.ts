@@ -22,10 +22,14 @@ function harness() {
   let ended = 0;
   const feed = {
     epoch: 'one',
+    noteHole: () => undefined,
     read: (_: RoomLog, after: number, upTo: number) => Promise.resolve(table.filter(({ seq }) => seq > after && seq <= upTo)),
   } as unknown as Feed;
   const outbox = { hasRoom: true, put: (frame: Buffer) => sent.push(frame.toString('latin1')) } as unknown as Outbox;
-  const subscription = new Subscription(room, { userId: user_id, outbox, ended: () => ended++, unconfirmed: () => undefined }, feed);
+  const subscription = new Subscription(room, { userId: user_id, outbox, ended: () => ended++, unconfirmed: () => undefined }, feed, {
+    gaps: 0,
+    repeats: 0,
+  });
   const seqs = () => [...new Set(sent.flatMap((text) => [...text.matchAll(/"seq":(\d+)/g)].map(([, seq]) => Number(seq))))];
   const passOn = () => {
     const entries = table.filter((entry) => room.take(entry));

@@ -5,12 +5,13 @@
  * the user's membership ended. There is one mechanism for a client that resumes and for one that fell behind: read after the cursor until the
  * room's last seq is reached, then be live. The change from one to the other happens within one turn, so that no entry can fall between.
  */
-import { firstHole, type Feed } from '../bus/feed.js';
+import type { Feed } from '../bus/feed.js';
 import type { LogEntry } from '../bus/payload.js';
 import type { RoomLog } from '../bus/room-log.js';
 import type { CommandId } from '../protocol/commands.js';
 import { encode, encodeHistory } from '../protocol/encode.js';
 import type { ResyncReason } from '../protocol/replies.js';
+import type { StreamFaults } from './counters.js';
 import { frameRuns, liveFrames } from './entries.js';
 import { textFrame } from './frame.js';
 import type { Outbox } from './outbox.js';
@@ -42,6 +43,7 @@ export class Subscription {
     readonly room: RoomLog,
     private readonly owner: Subscriber,
     private readonly feed: Feed,
+    private readonly faults: StreamFaults,
   ) {}
 
   /** The last seq that was sent. */
@@ -86,6 +88,7 @@ export class Subscription {
     const last = entries.at(-1)?.seq ?? 0;
     if (last <= this.cursor) return;
     if (first > this.cursor + 1 || !this.owner.outbox.hasRoom) {
+      if (first > this.cursor + 1) this.faults.gaps++;
       this.state = 'behind';
       return;
     }
@@ -123,7 +126,7 @@ export class Subscription {
     if (this.state !== 'behind' || generation !== this.room.generation || cursor !== this.cursor) return;
     // Other rooms of this socket may have filled it meanwhile: read again when it has drained.
     if (!this.owner.outbox.hasRoom) return;
-    if (firstHole(entries, cursor, upTo) !== undefined) return this.resync('gap_in_log');
+    if (this.feed.noteHole(this.room.roomId, entries, cursor, upTo) !== undefined) return this.resync('gap_in_log');
     const reached = (entries.at(-1)?.seq ?? this.cursor) >= Math.min(this.room.lastSeq, this.endSeq);
     if (this.history === undefined) this.putLive(entries);
     else this.putHistory(entries, reached, this.history.id);
