@@ -1,66 +1,65 @@
 /**
- * npm run bench: two nodes on one PostgreSQL, a load generator, and the figures: how many durable messages and deliveries a second, how long they
- * take, and whether each receiver got every seq of its room exactly once and in order. If not, the exit code is 1.
+ * npm run bench: the suites of bench/suites/, one after the other, on one PostgreSQL. Each checks that nothing was lost, doubled or put out of order,
+ * and measures its own limit in the same run. The exit code is 1 where something was wrong; not for a goal that was missed.
  */
-import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { readFile, writeFile } from 'node:fs/promises';
+import { availableParallelism, cpus, release, totalmem, type as systemType } from 'node:os';
+import { Command, InvalidArgumentError } from 'commander';
 import pg from 'pg';
-import { startNode, startPostgres, type Node } from './cluster.js';
-import { countingStatements, countStatements, readStatements, type Statement } from './statements.js';
-import type { FromLoad, LoadResult, ToLoad } from './plan.js';
-import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
-import { failures, machineLine, table, type Report } from './report.js';
-import { scenarios, type Scenario } from './scenarios.js';
-import { bareInserts, makeCrowd, readStored } from './set-up.js';
+import { startPostgres } from './cluster.js';
+import { figuresByName, machineLine, suiteText, type Bench, type Machine, type MeasuredSuite } from './report.js';
+import { startRun } from './run.js';
+import type { Suite } from './suite.js';
+import { suites } from './suites.js';
 
-const loadEntry = fileURLToPath(new URL('./load.ts', import.meta.url));
+/** With `--quick`, at most. */
+const quickSeconds = { seconds: 2, warmUp: 1 };
 
 interface Options {
-  scenario: Scenario[];
+  suite?: Chosen[];
   seconds: number;
-  warmup: number;
-  nodes: number;
+  warmUp: number;
   contentChars: number;
   json?: string;
+  compare?: string;
   quick: boolean;
   profile?: string;
   postgres: Record<string, string>;
 }
 
+/** A suite, and those of its parts that are wanted: all where there are none. */
+interface Chosen {
+  readonly suite: Suite;
+  readonly parts: ReadonlySet<string>;
+}
+
 const options = new Command('npm run bench --')
-  .description('Measures two nodes on one PostgreSQL (embedded, or DATABASE_URL). Needs a build: npm run build.')
-  .addOption(
-    new Option('-s, --scenario <names>', `comma-separated: ${scenarios.map(({ name }) => name).join(', ')}`)
-      .argParser(scenariosNamed)
-      .default(
-        scenarios.filter(({ arrivals }) => arrivals === undefined),
-        'all but presence',
-      ),
+  .description(
+    'Measures Trunkline on one PostgreSQL: the embedded one, or the server of DATABASE_URL, where it makes databases of its own.',
   )
-  .option('--seconds <n>', 'measured time of each scenario', positive, 10)
-  .option('--warmup <n>', 'seconds of load before the measured time', positive, 3)
-  .option('--nodes <n>', 'nodes', positive, 2)
+  .option('-s, --suite <names>', 'comma-separated suites, a part alone as suite:part, or all (default: all but the extra ones)', chosenBy)
+  .option('--seconds <n>', 'measured time of each load', positive, 10)
+  .option('--warm-up <n>', 'seconds of load before the measured time', positive, 3)
   .option('--content-chars <n>', 'characters of a message, 20 to 8000', positive, 50)
-  .option('--json <file>', 'write the figures to a file as well')
-  .option('--quick', 'less than a minute in all: 3 seconds a scenario', false)
-  .option('--profile <folder>', 'write a CPU profile of each node and of the load generator')
+  .option('--json <file>', 'write the figures, with more than is printed, to a file')
+  .option('--compare <file>', 'an earlier file of --json: prints the ratio of each figure to the earlier one')
+  .option('--quick', 'less than a minute in all; says what it leaves out', false)
+  .option('--profile <folder>', 'write a CPU profile of each process')
   .option('--postgres <name=value>', 'setting of the embedded PostgreSQL; may be repeated', setting, {})
   .addHelpText(
     'after',
-    '\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --scenario 1,1b --seconds 30 --json figures.json\n  npm run bench -- --scenario presence',
+    `\nSuites:\n${suites.map(helpOf).join('\n')}\n\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --suite write,end-to-end:10-rooms --seconds 30 --json figures.json`,
   )
   .parse()
   .opts<Options>();
 
-const seconds = options.quick ? Math.min(options.seconds, 3) : options.seconds;
-const warmUp = options.quick ? Math.min(options.warmup, 2) : options.warmup;
+const { seconds, warmUp } = options.quick
+  ? { seconds: Math.min(options.seconds, quickSeconds.seconds), warmUp: Math.min(options.warmUp, quickSeconds.warmUp) }
+  : options;
 const isTerminal = process.stderr.isTTY;
 
-/** Ends the load generator, and with it the run, so that everything is stopped in its order. */
+/** Ends the processes of the suite, and with them the run, so that everything is stopped in its order. */
 const interruption = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interruption.abort());
 
@@ -73,165 +72,84 @@ process.exitCode = await bench().then(
 );
 
 async function bench(): Promise<boolean> {
-  const secret = randomBytes(32).toString('base64url');
+  const earlier = options.compare === undefined ? undefined : figuresByName(JSON.parse(await readFile(options.compare, 'utf8')) as Bench);
+  const chosen = (options.suite ?? choice(suites.filter(({ isExtra }) => isExtra !== true))).filter(
+    ({ suite }) => !options.quick || suite.isLong !== true || options.suite !== undefined,
+  );
   status('starting PostgreSQL');
-  const counted = options.scenario.some(({ arrivals }) => arrivals !== undefined) && countingStatements;
-  const postgres = await startPostgres(process.env['DATABASE_URL'], { ...counted, ...options.postgres });
-  const reports: Report[] = [];
-  let bareRowsPerSecond = Number.NaN;
+  const postgres = await startPostgres(process.env['DATABASE_URL'], options.postgres);
+  const measured: MeasuredSuite[] = [];
+  let machine: Machine;
   try {
-    for (const scenario of options.scenario) {
-      interruption.signal.throwIfAborted();
-      const nodes: Node[] = [];
-      try {
-        await startNodes(nodes, postgres.connectionString, secret);
-        if (Number.isNaN(bareRowsPerSecond)) {
-          status('bare INSERTs, as the measure of this machine');
-          bareRowsPerSecond = await bareInserts(postgres.connectionString, 2_000);
-        }
-        reports.push(await measure(scenario, nodes, postgres.connectionString, secret));
-      } finally {
-        await Promise.all(nodes.map((node) => node.stop()));
-      }
+    machine = await thisMachine(postgres.connectionString);
+    print(machineLine(machine));
+    for (const [n, { suite, parts }] of chosen.entries()) {
+      measured.push(await measure(suite, parts, postgres.connectionString, `${n + 1}/${chosen.length} ${suite.name}`));
+      print(`\n${suiteText(measured.at(-1) as MeasuredSuite, earlier)}`);
     }
   } finally {
     status('');
     await postgres.stop();
   }
-  const machine = {
-    cores: availableParallelism(),
-    model: cpus()[0]?.model ?? '',
-    node: process.version,
-    bareRowsPerSecond: Math.round(bareRowsPerSecond),
+  const leftOut = suites.filter((suite) => !chosen.some((one) => one.suite === suite)).map(({ name }) => name);
+  if (options.suite === undefined && leftOut.length > 0) print(`\nleft out: ${leftOut.join(', ')}`);
+  const figures: Bench = {
+    at: new Date().toISOString(),
+    arguments: process.argv.slice(2).join(' '),
+    machine,
+    seconds,
+    warmUp,
+    contentChars: options.contentChars,
+    suites: measured,
   };
-  process.stdout.write(`${machineLine(machine)}\n\n${table(reports)}\n`);
-  const figures = { at: new Date().toISOString(), machine, contentChars: options.contentChars, reports };
-  if (options.json === undefined) process.stdout.write(`\n${JSON.stringify(figures)}\n`);
-  else await writeFile(options.json, `${JSON.stringify(figures, undefined, 2)}\n`);
-  const failed = reports.flatMap(failures);
+  if (options.json !== undefined) await writeFile(options.json, `${JSON.stringify(figures, undefined, 2)}\n`);
+  const failed = measured.flatMap(({ name, failures }) => failures.map((failure) => `${name}: ${failure}`));
   for (const failure of failed) process.stderr.write(`${failure}\n`);
   return failed.length === 0;
 }
 
-/** @param nodes takes each node as it is started, so that all are stopped when a later one fails */
-async function startNodes(nodes: Node[], databaseUrl: string, secret: string): Promise<void> {
-  status('starting nodes');
-  for (let n = 1; n <= options.nodes; n++) {
-    const node = await startNode(`node-${n}`, databaseUrl, secret, await profileArgs(`node-${n}`));
-    nodes.push(node);
+async function measure(suite: Suite, parts: ReadonlySet<string>, serverUrl: string, place: string): Promise<MeasuredSuite> {
+  interruption.signal.throwIfAborted();
+  const run = await startRun({
+    serverUrl,
+    secret: randomBytes(32).toString('base64url'),
+    seconds,
+    warmUp,
+    contentChars: options.contentChars,
+    quick: options.quick,
+    profile: options.profile,
+    wants: (part) => parts.size === 0 || parts.has(part),
+    status: (text) => status(`${place}: ${text}`),
+    signal: interruption.signal,
+  });
+  try {
+    return { name: suite.name, title: suite.title, ...(await suite.run(run)) };
+  } finally {
+    await run.end();
   }
-  await Promise.all(nodes.map((node) => node.ready()));
 }
 
-async function measure(scenario: Scenario, nodes: readonly Node[], databaseUrl: string, secret: string): Promise<Report> {
-  status(`scenario ${scenario.name}: setting up`);
-  const db = new pg.Client({ connectionString: databaseUrl, application_name: 'trunkline bench' });
+async function thisMachine(serverUrl: string): Promise<Machine> {
+  const db = new pg.Client({ connectionString: serverUrl });
   await db.connect();
   try {
-    const crowd = await makeCrowd(
-      db,
-      scenario,
-      nodes.map(({ url }) => url),
-      secret,
-    );
-    await db.query('CHECKPOINT').catch(() => undefined); // may need rights; the writes of the run before are not this one's
-    const serverPid = await postmasterPid(db);
-    return await underLoad(scenario, nodes, crowd, db, serverPid);
+    const { rows } = await db.query<{ server_version: string }>('SHOW server_version');
+    return {
+      cores: availableParallelism(),
+      model: cpus()[0]?.model ?? '',
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      system: `${systemType()} ${release()}`,
+      node: process.version,
+      postgres: rows[0]?.server_version ?? '',
+    };
   } finally {
     await db.end();
   }
 }
 
-async function underLoad(
-  scenario: Scenario,
-  nodes: readonly Node[],
-  crowd: Awaited<ReturnType<typeof makeCrowd>>,
-  db: pg.Client,
-  serverPid: number | undefined,
-): Promise<Report> {
-  const load = fork(loadEntry, { signal: interruption.signal, execArgv: ['--import', 'tsx', ...(await profileArgs('load'))] });
-  const tell = (message: ToLoad): void => void load.send(message);
-  const usage = async (): Promise<Record<string, Usage>> => ({
-    ...Object.fromEntries(
-      await Promise.all(nodes.map(async ({ process: child }, n) => [`node ${n + 1}`, await usageOf(child.pid)] as const)),
-    ),
-    load: await usageOf(load.pid),
-    machine: await usageOfMachine(),
-    ...(serverPid !== undefined && { postgres: await usageOfFamily(serverPid) }),
-  });
-  const problems: string[] = [];
-  const refused: Record<string, number> = {};
-  let before: Record<string, Usage> = {};
-  let after: Record<string, Usage> = {};
-  let statements: readonly Statement[] | undefined;
-  const isCounted = scenario.arrivals !== undefined;
-
-  const result = await new Promise<LoadResult>((done, fail) => {
-    const accept = async (message: FromLoad): Promise<void> => {
-      switch (message.kind) {
-        case 'connected':
-          return status(`scenario ${scenario.name}: warming up`);
-        case 'measuring':
-          before = await usage();
-          if (isCounted) await countStatements(db);
-          return;
-        case 'measured':
-          after = await usage();
-          if (isCounted) statements = await readStatements(db);
-          return status(`scenario ${scenario.name}: waiting for the last receivers`);
-        case 'progress':
-          return status(
-            `scenario ${scenario.name}: ${message.acked.toLocaleString('en')} stored, ${message.deliveries.toLocaleString('en')} delivered`,
-          );
-        case 'settled': {
-          Object.assign(refused, message.errors);
-          const stored = await readStored(db, crowd.roomIds);
-          problems.push(...stored.problems);
-          for (const [roomId, messages] of Object.entries(stored.messages)) {
-            const acked = message.ackedByRoom[roomId] ?? 0;
-            if (acked !== messages) problems.push(`room ${roomId}: ${acked} acked, ${messages} stored`);
-          }
-          tell({ kind: 'heads', heads: stored.heads });
-          return;
-        }
-        case 'done':
-          return done(message.result);
-      }
-    };
-    let accepted = Promise.resolve();
-    load.on('error', fail);
-    load.on('exit', (code) => void accepted.then(() => fail(new Error(`the load generator ended with code ${code}`))));
-    load.on('message', (message: FromLoad) => {
-      accepted = accepted.then(() => accept(message)).catch(fail);
-    });
-    tell({
-      kind: 'run',
-      plan: { scenario, ...crowd, warmUpMs: warmUp * 1_000, measureMs: seconds * 1_000, contentChars: options.contentChars },
-    });
-  }).finally(() => load.kill());
-
-  const processes = Object.entries(after).map(([name, used]) => ({
-    name,
-    residentMiB: Number.isNaN(used.residentMiB) ? null : Math.round(used.residentMiB),
-    cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
-  }));
-  return { scenario, result, refused, problems, processes, ...(statements !== undefined && { statements }) };
-}
-
-/** @returns undefined where the server is on another machine */
-async function postmasterPid(db: pg.Client): Promise<number | undefined> {
-  try {
-    const { rows } = await db.query<{ pid: string }>(`SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`);
-    return rows[0] && Number(rows[0].pid);
-  } catch {
-    return undefined;
-  }
-}
-
-async function profileArgs(name: string): Promise<string[]> {
-  if (options.profile === undefined) return [];
-  await mkdir(options.profile, { recursive: true });
-  return ['--cpu-prof', `--cpu-prof-dir=${options.profile}`, `--cpu-prof-name=${name}-${Date.now()}.cpuprofile`];
+function print(text: string): void {
+  status('');
+  process.stdout.write(`${text}\n`);
 }
 
 /** One line that is written over; nothing where nobody looks. */
@@ -239,12 +157,28 @@ function status(text: string): void {
   if (isTerminal) process.stderr.write(`\r\x1b[2K${text}`);
 }
 
-function scenariosNamed(names: string): Scenario[] {
-  return names.split(',').map((name) => {
-    const scenario = scenarios.find((known) => known.name === name);
-    if (scenario === undefined) throw new InvalidArgumentError(`There is no scenario ${name}.`);
-    return scenario;
-  });
+function chosenBy(names: string): Chosen[] {
+  if (names === 'all') return choice(suites);
+  const parts = new Map<Suite, Set<string>>();
+  for (const text of names.split(',')) {
+    const [name, part] = text.split(':');
+    const suite = suites.find((known) => known.name === name);
+    if (suite === undefined)
+      throw new InvalidArgumentError(`There is no suite ${name}: choose of ${suites.map((known) => known.name).join(', ')}.`);
+    if (part !== undefined && suite.parts?.includes(part) !== true)
+      throw new InvalidArgumentError(`${name} has no part ${part}: choose of ${suite.parts?.join(', ') ?? 'none'}.`);
+    const wanted = parts.get(suite) ?? new Set();
+    parts.set(suite, part === undefined ? wanted : wanted.add(part));
+  }
+  return [...parts].map(([suite, wanted]) => ({ suite, parts: wanted }));
+}
+
+function choice(all: readonly Suite[]): Chosen[] {
+  return all.map((suite) => ({ suite, parts: new Set<string>() }));
+}
+
+function helpOf({ name, title, parts, isExtra }: Suite): string {
+  return `  ${name.padEnd(12)} ${title}${isExtra === true ? ' (extra)' : ''}${parts === undefined ? '' : `\n${' '.repeat(15)}parts: ${parts.join(', ')}`}`;
 }
 
 function positive(text: string): number {

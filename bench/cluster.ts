@@ -6,11 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, nodeIsReady, spawnNode } from '../scripts/cluster/node-process.js';
 import { startEmbeddedPostgres } from '../src/database/embedded-postgres.js';
+import { countingStatements } from './statements.js';
 
 const readyDeadlineMs = 60_000;
 
 /** Durable as in production: fsync and synchronous_commit stay on. */
-const serverSettings = { shared_buffers: '256MB', max_connections: '200' };
+const serverSettings = { shared_buffers: '256MB', max_connections: '200', ...countingStatements };
 
 export interface Postgres {
   readonly connectionString: string;
@@ -40,18 +41,18 @@ export interface Node {
   stop(): Promise<void>;
 }
 
-export async function startNode(name: string, databaseUrl: string, secret: string, nodeArgs: readonly string[]): Promise<Node> {
+/** @param settings of the node, DATABASE_URL and JWT_ACCESS_SECRET among them */
+export async function startNode(name: string, settings: Readonly<Record<string, string>>, nodeArgs: readonly string[]): Promise<Node> {
   const port = await freePort();
   const env = {
     ...process.env,
-    DATABASE_URL: databaseUrl,
-    JWT_ACCESS_SECRET: secret,
     HOST: '127.0.0.1',
     PORT: String(port),
     NODE_NAME: name,
-    LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
+    LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
     NODE_ENV: 'production',
     RATE_LIMITS: 'off',
+    ...settings,
   };
   const child = spawnNode(env, { stdio: ['ignore', 'inherit', 'inherit'] }, nodeArgs);
   const url = `http://127.0.0.1:${port}`;

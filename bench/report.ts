@@ -1,127 +1,73 @@
-import type { ArrivalsResult, LoadResult, Percentiles } from './plan.js';
-import type { Scenario } from './scenarios.js';
-import type { Statement } from './statements.js';
+/** What the bench prints, and the file of `--json` that it can be compared with. */
+import { isReached, type Figure, type Goal, type SuiteResult } from './suite.js';
 
-export interface Report {
-  readonly scenario: Scenario;
-  readonly result: LoadResult;
-  /** Sends that were answered with an error, by its code. */
-  readonly refused: Readonly<Record<string, number>>;
-  /** What the tables say that can't be. */
-  readonly problems: readonly string[];
-  /** `machine` is all of them and whatever else ran. */
-  readonly processes: readonly { readonly name: string; readonly residentMiB: number | null; readonly cpuPercent: number }[];
-  /** While users came online. */
-  readonly statements?: readonly Statement[];
+export interface MeasuredSuite extends SuiteResult {
+  readonly name: string;
+  readonly title: string;
 }
 
 export interface Machine {
   readonly cores: number;
   readonly model: string;
+  readonly memoryGiB: number;
+  readonly system: string;
   readonly node: string;
-  readonly bareRowsPerSecond: number;
+  readonly postgres: string;
 }
 
-export const machineLine = ({ cores, model, node, bareRowsPerSecond }: Machine): string =>
-  `${cores} cores (${model.trim()}), Node ${node}; bare multi-row INSERT: ${thousands(bareRowsPerSecond)} rows/s`;
+/** The file of `--json`. */
+export interface Bench {
+  /** ISO 8601. */
+  readonly at: string;
+  /** As it was called, after `npm run bench -- `. */
+  readonly arguments: string;
+  readonly machine: Machine;
+  readonly seconds: number;
+  readonly warmUp: number;
+  readonly contentChars: number;
+  readonly suites: readonly MeasuredSuite[];
+}
 
-export function table(reports: readonly Report[]): string {
-  const head = [
-    'scenario',
-    'messages/s',
-    'deliveries/s',
-    'p50 ms',
-    'p95 ms',
-    'p99 ms',
-    'max ms',
-    'ack p50',
-    'ack p99',
-    'per CPU s',
-    'lost',
-    'doubled',
-    'reordered',
-  ];
-  const rows = reports.map(({ scenario, result, processes }) => [
-    scenario.name,
-    thousands(result.acked / result.seconds),
-    thousands(result.deliveries / result.seconds),
-    ...[result.deliveryMs.p50, result.deliveryMs.p95, result.deliveryMs.p99, result.deliveryMs.max, result.ackMs.p50, result.ackMs.p99].map(
-      (ms) => ms.toFixed(1),
-    ),
-    thousands(result.acked / result.seconds / ownCores(processes)),
-    String(result.lost),
-    String(result.doubled),
-    String(result.reordered + result.acksOutOfOrder),
-  ]);
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  ');
-  const notes = reports.map(({ scenario, result, processes, statements }) => {
-    const used = processes.map(
-      ({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${cpuPercent}% CPU`,
+export const machineLine = ({ cores, model, memoryGiB, system, node, postgres }: Machine): string =>
+  `${cores} cores (${model.trim()}), ${memoryGiB} GiB, ${system}, Node ${node.replace('v', '')}, PostgreSQL ${postgres}`;
+
+const numberText = (value: number): string =>
+  Number.isFinite(value)
+    ? value.toLocaleString('en', Math.abs(value) >= 100 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 })
+    : 'none';
+
+const goalText = (goal: Goal): string =>
+  'atLeast' in goal ? `at least ${numberText(goal.atLeast)}` : `at most ${numberText(goal.atMost)}`;
+
+const verdict = (goal: Goal, value: number): string => (isReached(goal, value) ? 'reached' : 'MISSED');
+
+/** @param earlier figures of another run, by name */
+export function suiteText({ name, title, figures, notes }: MeasuredSuite, earlier?: ReadonlyMap<string, number>): string {
+  const nameWidth = Math.max(...figures.map((figure) => figure.name.length));
+  const valueWidth = Math.max(...figures.map(({ value }) => numberText(value).length));
+  const lines = figures.flatMap((figure) => {
+    const { value, unit, goal, against = [] } = figure;
+    const before = earlier?.get(figureKey(name, figure));
+    const said = [
+      ...(goal === undefined ? [] : [`goal: ${goalText(goal)}, ${verdict(goal, value)}`]),
+      ...(before === undefined ? [] : [`${ratioText(value / before)} the earlier ${numberText(before)}`]),
+    ];
+    const line = `  ${figure.name.padEnd(nameWidth)}  ${numberText(value).padStart(valueWidth)} ${unit}${said.map((text) => `  ${text}`).join('')}`;
+    const references = against.map(
+      (reference) =>
+        `  ${' '.repeat(nameWidth)}  ${ratioText(value / reference.value)} ${reference.name}, ${numberText(reference.value)} ${unit}${
+          reference.goal === undefined ? '' : `  goal: ${goalText(reference.goal)} x, ${verdict(reference.goal, value / reference.value)}`
+        }`,
     );
-    return `${scenario.name.padStart(2)}: ${scenario.title}\n    ${used.join(', ')}\n    ${goals({ scenario, result })}${
-      result.arrivals === undefined ? '' : `\n${arrivalsNote(result, result.arrivals, statements)}`
-    }`;
+    return [line, ...references];
   });
-  return `${[line(head), ...rows.map(line)].join('\n')}\n\n${notes.join('\n')}`;
+  return [`${name}: ${title}`, ...lines, ...notes.map((note) => `    ${note}`)].join('\n');
 }
 
-const statementsShown = 12;
-const statementChars = 90;
+const ratioText = (ratio: number): string => `${numberText(ratio)} x`;
 
-/** What it meant for messages, the database and the sockets that users came online. */
-function arrivalsNote(
-  result: LoadResult,
-  { before, after, joinMs, allToldMs, frames, bytes }: ArrivalsResult,
-  statements?: readonly Statement[],
-): string {
-  const latency = ({ p50, p99, max }: Percentiles) => `${p50.toFixed(1)} / ${p99.toFixed(1)} / ${max.toFixed(1)}`;
-  const lines = [
-    `messages, p50 / p99 / max ms: before ${latency(before)}, while they came ${latency(result.deliveryMs)}, after ${latency(after)}`,
-    `of this the generator itself was late while they came: ${latency(result.lateMs)}`,
-    `a newcomer was in all its rooms after, p50 / p99 / max ms: ${latency(joinMs)}`,
-    `each knew of all others ${allToldMs === null ? 'NEVER' : `${(allToldMs / 1_000).toFixed(1)} s after the first came`}`,
-    `frames to newcomers: ${Object.entries(frames)
-      .map(([event, count]) => `${event} ${thousands(count)}`)
-      .join(', ')}; ${thousands(bytes / 1_048_576)} MiB`,
-  ];
-  if (statements === undefined) lines.push('statements were not counted: the server has no pg_stat_statements loaded');
-  else {
-    const sum = (of: (statement: Statement) => number) => statements.reduce((total, statement) => total + of(statement), 0);
-    lines.push(`statements: ${thousands(sum(({ calls }) => calls))}, ${thousands(sum(({ ms }) => ms))} ms of the server's time`);
-    for (const { text, calls, ms } of statements.slice(0, statementsShown)) {
-      lines.push(`  ${thousands(calls).padStart(7)} x ${(ms / calls).toFixed(3)} ms  ${text.slice(0, statementChars)}`);
-    }
-  }
-  return lines.map((line) => `    ${line}`).join('\n');
-}
+const figureKey = (suite: string, { name }: Pick<Figure, 'name'>): string => `${suite}: ${name}`;
 
-function goals({ scenario, result }: { scenario: Scenario; result: LoadResult }): string {
-  const { messagesPerSecond, deliveriesPerSecond, p50Ms, p99Ms } = scenario.goal;
-  const said: string[] = [];
-  const judge = (text: string, reached: boolean) => said.push(`${text} ${reached ? 'reached' : 'MISSED'}`);
-  if (messagesPerSecond !== undefined)
-    judge(`${thousands(messagesPerSecond)} messages/s`, result.acked / result.seconds >= messagesPerSecond);
-  if (deliveriesPerSecond !== undefined)
-    judge(`${thousands(deliveriesPerSecond)} deliveries/s`, result.deliveries / result.seconds >= deliveriesPerSecond);
-  if (p50Ms !== undefined) judge(`p50 of ${p50Ms} ms`, result.deliveryMs.p50 <= p50Ms);
-  if (p99Ms !== undefined) judge(`p99 of ${p99Ms} ms`, result.deliveryMs.p99 <= p99Ms);
-  return said.length === 0 ? 'no goals' : `goals: ${said.join(', ')}`;
-}
-
-/** What must not be, in words. That a goal of speed was missed is no failure. */
-export function failures({ scenario, result, refused, problems }: Report): string[] {
-  const { lost, doubled, reordered, acksOutOfOrder, unexpected } = result;
-  const counts: Record<string, number> = { lost, doubled, reordered, 'acks out of order': acksOutOfOrder, ...unexpected };
-  for (const [code, count] of Object.entries(refused)) counts[`sends refused with ${code}`] = count;
-  const wrong = Object.entries(counts)
-    .filter(([, count]) => count > 0)
-    .map(([what, count]) => `${what}: ${count}`);
-  return [...wrong, ...problems].map((what) => `scenario ${scenario.name}: ${what}`);
-}
-
-/** Cores that the run itself used: what others took from the machine falls out of a figure that is divided by it. */
-const ownCores = (processes: Report['processes']): number =>
-  processes.filter(({ name }) => name !== 'machine').reduce((sum, { cpuPercent }) => sum + cpuPercent, 0) / 100;
-
-const thousands = (value: number): string => Math.round(value).toLocaleString('en');
+/** Figures of a file of `--json`, as suiteText takes them. */
+export const figuresByName = ({ suites }: Pick<Bench, 'suites'>): Map<string, number> =>
+  new Map(suites.flatMap(({ name, figures }) => figures.map((figure) => [figureKey(name, figure), figure.value])));

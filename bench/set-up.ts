@@ -3,7 +3,7 @@
  * function, so that they have their seqs; tokens are signed with the nodes' key.
  */
 import { createHmac, randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import type { Newcomer, Person } from './plan.js';
 import type { Arrivals, Scenario } from './scenarios.js';
@@ -153,37 +153,4 @@ export async function readStored(db: pg.Client, roomIds: readonly string[]): Pro
     }
   }
   return { heads, messages, problems };
-}
-
-/**
- * The machine's measure, to set other figures against: bare multi-row INSERTs of such rows, 500 in a transaction, on two connections; no seq, no
- * trigger, no NOTIFY.
- * @returns rows a second
- */
-export async function bareInserts(databaseUrl: string, ms: number): Promise<number> {
-  const clients = [0, 1].map(() => new pg.Client({ connectionString: databaseUrl }));
-  const [first] = clients;
-  try {
-    await Promise.all(clients.map((client) => client.connect()));
-    await first?.query('CREATE TABLE bench_bare (LIKE messages INCLUDING DEFAULTS, PRIMARY KEY (bucket, room_id, seq))');
-    const started = performance.now();
-    const insert = async (client: pg.Client): Promise<number> => {
-      const roomId = uuidv7();
-      let rows = 0;
-      for (; performance.now() - started < ms; rows += 500) {
-        await client.query({
-          name: 'bare',
-          text: `INSERT INTO bench_bare (bucket, room_id, seq, user_id, username, content)
-                 SELECT 0, $1::uuid, $2::bigint + n, $1::uuid, 'somebody', content FROM unnest($3::text[]) WITH ORDINALITY AS c (content, n)`,
-          values: [roomId, rows, Array.from({ length: 500 }, (_, n) => `${n} This is what people say to each other in a room.`)],
-        });
-      }
-      return rows;
-    };
-    const counts = await Promise.all(clients.map(insert));
-    return counts.reduce((sum, rows) => sum + rows, 0) / ((performance.now() - started) / 1_000);
-  } finally {
-    await first?.query('DROP TABLE IF EXISTS bench_bare');
-    await Promise.all(clients.map((client) => client.end()));
-  }
 }

@@ -4,11 +4,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import * as hdr from 'hdr-histogram-js';
-import { allKnown, comeOnline, type Tally } from './newcomers.js';
-import type { ArrivalsResult, FromLoad, LoadResult, Percentiles, Plan, ToLoad } from './plan.js';
-import { Receiver, type Receipts } from './receiver.js';
-import { RoomFrames } from './room-frames.js';
-import { Sender, type Answers } from './sender.js';
+import { allKnown, comeOnline, type Tally } from '../newcomers.js';
+import type { ArrivalsResult, FromLoad, LoadResult, Percentiles, Plan, ToLoad } from '../plan.js';
+import { Receiver, type Receipts } from '../receiver.js';
+import { RoomFrames } from '../room-frames.js';
+import { Sender, type Answers } from '../sender.js';
 
 const connectingAtOnce = 20;
 const progressMs = 500;

@@ -1,0 +1,149 @@
+/** Plays a scenario on nodes: its crowd in the database, the load generator, the check of the tables against what was acked. */
+import pg from 'pg';
+import type { Node } from './cluster.js';
+import type { FromLoad, LoadResult, ToLoad } from './plan.js';
+import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
+import type { Scenario } from './scenarios.js';
+import { makeCrowd, readStored, type Crowd } from './set-up.js';
+import { countStatements, readStatements, type Statement } from './statements.js';
+import type { Run } from './suite.js';
+
+const loadEntry = new URL('./processes/load.ts', import.meta.url);
+
+export interface LoadReport {
+  readonly scenario: Scenario;
+  readonly result: LoadResult;
+  /** Sends that were answered with an error, by its code. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** What the tables say that can't be. */
+  readonly problems: readonly string[];
+  /** `machine` is all of them and whatever else ran. */
+  readonly processes: readonly ProcessUse[];
+  /** While users came online. */
+  readonly statements?: readonly Statement[];
+}
+
+export interface ProcessUse {
+  readonly name: string;
+  readonly residentMiB: number | null;
+  readonly cpuPercent: number;
+}
+
+export async function playScenario(run: Run, scenario: Scenario, nodes: readonly Node[]): Promise<LoadReport> {
+  run.status(`${scenario.name}: setting up`);
+  const db = new pg.Client({ connectionString: run.databaseUrl, application_name: 'trunkline bench' });
+  await db.connect();
+  try {
+    const crowd = await makeCrowd(
+      db,
+      scenario,
+      nodes.map(({ url }) => url),
+      run.secret,
+    );
+    await db.query('CHECKPOINT').catch(() => undefined); // may need rights; the writes of the run before are not this one's
+    return await underLoad(run, scenario, nodes, crowd, db);
+  } finally {
+    await db.end();
+  }
+}
+
+async function underLoad(run: Run, scenario: Scenario, nodes: readonly Node[], crowd: Crowd, db: pg.Client): Promise<LoadReport> {
+  const serverPid = await postmasterPid(db);
+  const load = run.fork(loadEntry, 'load');
+  const tell = (message: ToLoad): void => void load.send(message);
+  const usage = async (): Promise<Record<string, Usage>> => ({
+    ...Object.fromEntries(
+      await Promise.all(nodes.map(async ({ process: child }, n) => [`node ${n + 1}`, await usageOf(child.pid)] as const)),
+    ),
+    load: await usageOf(load.pid),
+    machine: await usageOfMachine(),
+    ...(serverPid !== undefined && { postgres: await usageOfFamily(serverPid) }),
+  });
+  const problems: string[] = [];
+  const refused: Record<string, number> = {};
+  let before: Record<string, Usage> = {};
+  let after: Record<string, Usage> = {};
+  let statements: readonly Statement[] | undefined;
+  const isCounted = scenario.arrivals !== undefined;
+
+  const result = await new Promise<LoadResult>((done, fail) => {
+    const accept = async (message: FromLoad): Promise<void> => {
+      switch (message.kind) {
+        case 'connected':
+          return run.status(`${scenario.name}: warming up`);
+        case 'measuring':
+          before = await usage();
+          if (isCounted) await countStatements(db);
+          return;
+        case 'measured':
+          after = await usage();
+          if (isCounted) statements = await readStatements(db);
+          return run.status(`${scenario.name}: waiting for the last receivers`);
+        case 'progress':
+          return run.status(
+            `${scenario.name}: ${message.acked.toLocaleString('en')} stored, ${message.deliveries.toLocaleString('en')} delivered`,
+          );
+        case 'settled': {
+          Object.assign(refused, message.errors);
+          const stored = await readStored(db, crowd.roomIds);
+          problems.push(...stored.problems);
+          for (const [roomId, messages] of Object.entries(stored.messages)) {
+            const acked = message.ackedByRoom[roomId] ?? 0;
+            if (acked !== messages) problems.push(`room ${roomId}: ${acked} acked, ${messages} stored`);
+          }
+          tell({ kind: 'heads', heads: stored.heads });
+          return;
+        }
+        case 'done':
+          return done(message.result);
+      }
+    };
+    let accepted = Promise.resolve();
+    load.on('error', fail);
+    load.on('exit', (code) => void accepted.then(() => fail(new Error(`the load generator ended with code ${code}`))));
+    load.on('message', (message: FromLoad) => {
+      accepted = accepted.then(() => accept(message)).catch(fail);
+    });
+    const { warmUp, seconds, contentChars } = run;
+    tell({ kind: 'run', plan: { scenario, ...crowd, warmUpMs: warmUp * 1_000, measureMs: seconds * 1_000, contentChars } });
+  });
+
+  const processes = Object.entries(after).map(([name, used]) => ({
+    name,
+    residentMiB: Number.isNaN(used.residentMiB) ? null : Math.round(used.residentMiB),
+    cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
+  }));
+  return { scenario, result, refused, problems, processes, ...(statements !== undefined && { statements }) };
+}
+
+/** @returns undefined where the server is on another machine */
+async function postmasterPid(db: pg.Client): Promise<number | undefined> {
+  try {
+    const { rows } = await db.query<{ pid: string }>(`SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`);
+    return rows[0] && Number(rows[0].pid);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What must not be, in words. */
+export function failuresOf({ scenario, result, refused, problems }: LoadReport): string[] {
+  const { lost, doubled, reordered, acksOutOfOrder, unexpected } = result;
+  const counts: Record<string, number> = { lost, doubled, reordered, 'acks out of order': acksOutOfOrder, ...unexpected };
+  for (const [code, count] of Object.entries(refused)) counts[`sends refused with ${code}`] = count;
+  const wrong = Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .map(([what, count]) => `${what}: ${count}`);
+  return [...wrong, ...problems].map((what) => `${scenario.name}: ${what}`);
+}
+
+/** Messages for each second of CPU that the run itself used: what others took from the machine falls out of it. */
+export function messagesPerCpuSecond({ result, processes }: LoadReport): number {
+  const cores = processes.filter(({ name }) => name !== 'machine').reduce((sum, { cpuPercent }) => sum + cpuPercent, 0) / 100;
+  return result.acked / result.seconds / cores;
+}
+
+export const usageNote = ({ scenario, processes }: LoadReport): string =>
+  `${scenario.name}: ${processes
+    .map(({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${cpuPercent}% CPU`)
+    .join(', ')}`;
