@@ -1,5 +1,5 @@
 import { limits } from '../protocol/limits.js';
-import { JudgedText, Means, Optional, Uuid, WholeNumber } from '../rest/validation.js';
+import { JudgedText, Means, Optional, Uuid, QueryWholeNumber } from '../rest/validation.js';
 
 /** One less than the largest exact integer, so that the seq above it is exact too. */
 const seqMax = Number.MAX_SAFE_INTEGER - 1;
@@ -12,22 +12,22 @@ export class RoomParams {
 
 export class HistoryQuery {
   @Optional()
-  @WholeNumber(1, Number.MAX_SAFE_INTEGER)
+  @QueryWholeNumber(1, Number.MAX_SAFE_INTEGER)
   @Means('Exclusive upper seq; the same as `before`. At most one of cursor, before, after and around may be given.')
   readonly cursor?: number;
 
   @Optional()
-  @WholeNumber(1, Number.MAX_SAFE_INTEGER)
+  @QueryWholeNumber(1, Number.MAX_SAFE_INTEGER)
   @Means('Exclusive upper seq: the page is the newest messages below it.')
   readonly before?: number;
 
   @Optional()
-  @WholeNumber(0, seqMax)
+  @QueryWholeNumber(0, seqMax)
   @Means('Exclusive lower seq: the page is the oldest messages above it.')
   readonly after?: number;
 
   @Optional()
-  @WholeNumber(1, seqMax)
+  @QueryWholeNumber(1, seqMax)
   @Means('The page has this seq in its middle.')
   readonly around?: number;
 
@@ -37,7 +37,7 @@ export class HistoryQuery {
   readonly author?: string;
 
   @Optional()
-  @WholeNumber(1, limits.historyPageMax)
+  @QueryWholeNumber(1, limits.historyPageMax)
   @Means('So many messages at most.', { default: historyPage })
   readonly limit?: number;
 }

@@ -87,7 +87,7 @@ it('five nodes that start at once on an empty database all come up', async () =>
   const codes = await Promise.all(nodes.map(async (node) => (node.status === 'fulfilled' ? node.value.stop() : undefined)));
   expect(nodes.filter(({ status }) => status === 'rejected')).toEqual([]);
   expect(codes).toEqual([0, 0, 0, 0, 0]);
-}, 60_000);
+}, 120_000);
 
 it('a node that starts while the schema is there changes nothing', async () => {
   await migrate(test.url, log);

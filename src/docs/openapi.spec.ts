@@ -3,7 +3,18 @@ import { Compile } from 'typebox/compile';
 import Type from 'typebox';
 import { AuthGuard } from '../auth/auth.guard.js';
 import { Operation } from '../rest/operation.js';
-import { EmailAddress, Means, OneOf, Optional, RestValidationPipe, Text, TrueOrFalse, Uuid, WholeNumber } from '../rest/validation.js';
+import {
+  EmailAddress,
+  Means,
+  OneOf,
+  Optional,
+  QueryWholeNumber,
+  RestValidationPipe,
+  Text,
+  TrueOrFalse,
+  Uuid,
+  WholeNumber,
+} from '../rest/validation.js';
 import { document } from '../../test/support/openapi.js';
 import { controllersOf, openApi } from './openapi.js';
 
@@ -37,7 +48,7 @@ class WordBody {
 
 class PageQuery {
   @Optional()
-  @WholeNumber(1, 100)
+  @QueryWholeNumber(1, 100)
   @Means('So many.', { default: 50 })
   readonly limit?: number;
 }

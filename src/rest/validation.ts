@@ -58,22 +58,22 @@ export const Uuid = (): PropertyDecorator =>
     rule('uuid', { type: 'string', format: 'uuid' }, (value) => (isUUID(value, 'loose') ? undefined : 'must be a UUID')),
   );
 
-/** A whole number in a query string; comes out as a number, and as undefined where the parameter is there without a value. */
 export const WholeNumber = (min: number, max: number): PropertyDecorator =>
+  rule('wholeNumber', { type: 'integer', minimum: min, maximum: max }, (value) => wholeNumberProblem(value, min, max));
+
+/** A whole number in a query string; comes out as a number, and as undefined where the parameter is there without a value. */
+export const QueryWholeNumber = (min: number, max: number): PropertyDecorator =>
   applyDecorators(
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? numberFrom(value) : value)),
     rule(
-      'wholeNumber',
+      'queryWholeNumber',
       {
         anyOf: [
           { type: 'integer', minimum: min, maximum: max },
           { type: 'string', maxLength: 0 },
         ],
       },
-      (value) =>
-        Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max
-          ? undefined
-          : `must be a whole number from ${min} to ${max}`,
+      (value) => wholeNumberProblem(value, min, max),
     ),
   );
 
@@ -91,6 +91,9 @@ export const JudgedText = (min: number, max: number): PropertyDecorator =>
   rule('judgedText', { type: 'string', minLength: min, maxLength: max }, (value) =>
     typeof value === 'string' ? undefined : 'must be a string',
   );
+
+const wholeNumberProblem = (value: unknown, min: number, max: number): string | undefined =>
+  Number.isSafeInteger(value) && Number(value) >= min && Number(value) <= max ? undefined : `must be a whole number from ${min} to ${max}`;
 
 function numberFrom(text: string): number | undefined {
   if (text === '') return undefined;

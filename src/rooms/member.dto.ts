@@ -1,4 +1,4 @@
-import { Means, OneOf, Optional, Uuid, WholeNumber } from '../rest/validation.js';
+import { Means, OneOf, Optional, Uuid, QueryWholeNumber } from '../rest/validation.js';
 
 /** Names are short: a page of members can be larger than one of messages. */
 export const membersPageMax = 1_000;
@@ -15,7 +15,7 @@ export class MemberParams extends RoomParams {
 
 export class MembersQuery {
   @Optional()
-  @WholeNumber(1, membersPageMax)
+  @QueryWholeNumber(1, membersPageMax)
   @Means('So many at most.', { default: membersPageMax })
   readonly limit?: number;
 

@@ -212,6 +212,8 @@ describe('an invitation', () => {
     for (const [body, field] of [
       [{ expires_in_s: 59 }, 'expires_in_s'],
       [{ expires_in_s: 1.5 }, 'expires_in_s'],
+      [{ expires_in_s: '3600' }, 'expires_in_s'],
+      [{ max_uses: '' }, 'max_uses'],
       [{ max_uses: 0 }, 'max_uses'],
       [{ uses: 1 }, 'uses'],
     ] as const) {

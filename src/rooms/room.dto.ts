@@ -1,5 +1,5 @@
 import { Transform } from 'class-transformer';
-import { Means, OneOf, Optional, Text, TrueOrFalse, Uuid, WholeNumber } from '../rest/validation.js';
+import { Means, OneOf, Optional, Text, TrueOrFalse, Uuid, QueryWholeNumber } from '../rest/validation.js';
 import type { History } from './room.store.js';
 
 const nameMaxCharacters = 100;
@@ -57,7 +57,7 @@ export class RoomChangesBody {
 
 export class RoomsQuery {
   @Optional()
-  @WholeNumber(1, roomsPageMax)
+  @QueryWholeNumber(1, roomsPageMax)
   @Means('So many at most.', { default: roomsPage })
   readonly limit?: number;
 

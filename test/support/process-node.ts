@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-process.js';
 import { testSecret } from './node.js';
 
+/** Several that start at once on a busy machine take long; a test that waits for one alone has its own time-out. */
+const readyDeadlineMs = 90_000;
+
 const running = new Set<ProcessNode>();
 // A test that fails must not leave its nodes behind.
 afterAll(() => Promise.all([...running].map((node) => node.stop('SIGKILL'))));
@@ -25,7 +28,6 @@ export async function startProcessNode(env: Record<string, string>): Promise<Pro
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const exited = once(child, 'exit') as Promise<[number | null]>;
   const url = `http://127.0.0.1:${port}`;
-  await nodeIsReady(url, 20_000, () => (child.exitCode === null ? undefined : `it exited with ${child.exitCode}: ${output}`));
   const node: ProcessNode = {
     url,
     process: child,
@@ -38,5 +40,6 @@ export async function startProcessNode(env: Record<string, string>): Promise<Pro
     },
   };
   running.add(node);
+  await nodeIsReady(url, readyDeadlineMs, () => (child.exitCode === null ? undefined : `it exited with ${child.exitCode}: ${output}`));
   return node;
 }
