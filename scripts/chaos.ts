@@ -61,11 +61,12 @@ const acked = results.reduce((sum, result) => sum + result.acked, 0);
 console.log(`\nRounds: ${results.length}, ${acked} sends acked, ${broken.length} rounds in which a promise was broken`);
 process.exitCode = broken.length > 0 ? 1 : 0;
 
-async function tell({ fault, seed, history, violations, acked: sends, refused, received, recoveryS }: RoundResult): Promise<void> {
+async function tell({ fault, seed, history, violations, acked: sends, refused, received, recoveryS, skipped }: RoundResult): Promise<void> {
   const verdict = violations.length === 0 ? 'held' : `BROKEN: ${[...new Set(violations.map(({ invariant }) => invariant))].join(', ')}`;
   console.log(
     `${fault} (seed ${seed}): ${sends} acked, ${refused} refused, ${received} received, recovered in ${recoveryS.toFixed(1)} s: ${verdict}`,
   );
+  if (skipped !== undefined) console.log(`  without its fault: ${skipped}`);
   if (violations.length === 0) return;
   for (const { invariant, what, witness } of violations.slice(0, 5)) {
     console.log(`  ${invariant} ${what}`);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { check } from './check.js';
-import { place, type Event, type History, type Invariant, type Ok, type Receive } from './history.js';
+import { place, type Event, type History, type Invariant, type Ok, type Receive, type Resources, type Rest } from './history.js';
 import { diceOf, type Dice } from './dice.js';
 import { play } from './model.js';
 
@@ -266,6 +266,18 @@ const mutations: [name: string, invariant: Invariant, mutation: Mutation][] = [
       });
       const pair = one(pairs, dice);
       return pair && exchanged(history, ...pair);
+    },
+  ],
+  [
+    'something that a node still holds',
+    'I11',
+    (history, dice) => {
+      const rest = one(
+        history.events.filter((event): event is Rest => event.type === 'rest' && event.phase === 'after'),
+        dice,
+      );
+      const of = rest && one(Object.keys(rest.resources) as (keyof Resources)[], dice);
+      return rest && of && replaced(history, rest, { ...rest, resources: { ...rest.resources, [of]: rest.resources[of] + 20 } });
     },
   ],
 ];

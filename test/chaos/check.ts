@@ -1,6 +1,7 @@
 /** The checker: from what was recorded to what was broken, by one fold for each promise. Pure, O(n log n) in the events. */
 import type { History, Violation } from './history.js';
 import { agreed } from './invariants/agreed.js';
+import { bounded } from './invariants/bounded.js';
 import { contiguous } from './invariants/contiguous.js';
 import { durable } from './invariants/durable.js';
 import { givenOnce } from './invariants/epoch.js';
@@ -11,6 +12,6 @@ import { fifo, ordered } from './invariants/ordered.js';
 import { membersOnly } from './invariants/private.js';
 import { truthful } from './invariants/truthful.js';
 
-const invariants = [durable, idempotent, contiguous, agreed, gapless, truthful, membersOnly, live, ordered, fifo, givenOnce];
+const invariants = [durable, idempotent, contiguous, agreed, gapless, truthful, membersOnly, live, ordered, fifo, bounded, givenOnce];
 
 export const check = (history: History): Violation[] => invariants.flatMap((invariant) => invariant(history));

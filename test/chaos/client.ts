@@ -61,7 +61,7 @@ export class ChaosClient {
 
   constructor(
     readonly user: { readonly id: string; readonly token: string },
-    private readonly urls: readonly string[],
+    private urls: readonly string[],
     private readonly recorder: Recorder,
     private readonly dice: Dice,
   ) {}
@@ -84,6 +84,11 @@ export class ChaosClient {
     this.join(room);
   }
 
+  /** From the next connection on it takes one of these. */
+  moveTo(urls: readonly string[]): void {
+    this.urls = urls;
+  }
+
   get isConnected(): boolean {
     return this.conn !== 0;
   }
@@ -91,6 +96,17 @@ export class ChaosClient {
   /** Sends without an answer, on this connection or on one that was lost. */
   get undecided(): number {
     return this.pending.size + this.unsure.length;
+  }
+
+  /** Connected, with a stream of each room that it wants, and every send decided. */
+  get isWhole(): boolean {
+    return this.isConnected && this.undecided === 0 && [...this.followed.keys()].every((room) => this.streams.has(room));
+  }
+
+  /** Does what is still to be done to be whole. */
+  catchUp(): void {
+    this.resend();
+    for (const room of this.followed.keys()) this.join(room);
   }
 
   follows(room: string): boolean {

@@ -111,7 +111,30 @@ export interface Head extends At {
   readonly seq: number;
 }
 
-export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head;
+/** What a node holds. */
+export interface Resources {
+  readonly connections: number;
+  readonly followedRooms: number;
+  readonly queuedSends: number;
+  readonly busyPoolClients: number;
+  readonly poolWaiters: number;
+  /** Of files and sockets, those to PostgreSQL that a pool keeps apart; 0 where the system doesn't tell. */
+  readonly descriptors: number;
+  /** That keep the event loop alive. */
+  readonly timers: number;
+  /** Heap and buffers outside of it, after a collection. */
+  readonly memoryMiB: number;
+}
+
+/** No client is connected: before the round, or when it is over and its rest too. */
+export interface Rest extends At {
+  readonly type: 'rest';
+  readonly node: string;
+  readonly phase: 'before' | 'after';
+  readonly resources: Resources;
+}
+
+export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head | Rest;
 
 export interface Tables {
   readonly epoch: string;
@@ -138,7 +161,7 @@ export interface History {
   readonly tables: Tables;
 }
 
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I13';
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I13';
 
 export interface Violation {
   readonly invariant: Invariant;

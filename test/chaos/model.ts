@@ -56,6 +56,13 @@ export function play(dice: Dice, steps: number): History {
     events.push({ type: 'open', at, conn: client.conn, user: client.user, node: `n${client.conn % 3}`, epoch });
   };
   const clients = users.map((user): Client => ({ user, conn: 0, streams: new Map(), held: new Map(), unsure: [] }));
+  const rest = (phase: 'before' | 'after') => {
+    const resources = { connections: 0, followedRooms: 0, queuedSends: 0, busyPoolClients: 0, poolWaiters: 0 };
+    for (const node of ['n0', 'n1', 'n2']) {
+      events.push({ type: 'rest', at, node, phase, resources: { ...resources, descriptors: 30, timers: 12, memoryMiB: 40 } });
+    }
+  };
+  rest('before');
   for (const client of clients) open(client);
 
   const follow = (client: Client, room: Room) => {
@@ -147,6 +154,8 @@ export function play(dice: Dice, steps: number): History {
   at += 1_000;
   for (const client of clients) for (const stream of client.streams.values()) deliver(client, stream, Number.POSITIVE_INFINITY);
   for (const client of clients) events.push({ type: 'close', at: at + 5_000, conn: client.conn, code: 1000 });
+  at += 10_000;
+  rest('after');
 
   return { seed: 0, events, tables: tablesOf(rooms) };
 }

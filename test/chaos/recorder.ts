@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import type pg from 'pg';
 import type { Event, Tables } from './history.js';
@@ -6,10 +6,13 @@ import type { Event, Tables } from './history.js';
 /** Of an event as its recorder gets it: the time is added. */
 type Untimed<T> = T extends Event ? Omit<T, 'at'> : never;
 
+const linesPerWrite = 500;
+
 /** Keeps what happens, in its order; with a path also as JSON lines in that file, so that a run that dies leaves its record. */
 export class Recorder {
   readonly events: Event[] = [];
   private readonly file: WriteStream | undefined;
+  private readonly lines: string[] = [];
   private ops = 0;
   private conns = 0;
 
@@ -20,7 +23,9 @@ export class Recorder {
   record(untimed: Untimed<Event>): void {
     const event = { at: Math.round(performance.now()), ...untimed } as Event;
     this.events.push(event);
-    this.file?.write(`${JSON.stringify(event)}\n`);
+    if (this.file === undefined) return;
+    this.lines.push(JSON.stringify(event));
+    if (this.lines.length >= linesPerWrite) this.flush(this.file);
   }
 
   nextOp(): number {
@@ -33,11 +38,17 @@ export class Recorder {
 
   async close(): Promise<void> {
     const { file } = this;
-    if (file !== undefined) await new Promise<void>((closed) => file.end(closed));
+    if (file === undefined) return;
+    this.flush(file);
+    await new Promise<void>((closed) => file.end(closed));
+  }
+
+  private flush(file: WriteStream): void {
+    file.write(`${this.lines.splice(0).join('\n')}\n`);
   }
 }
 
-export const digestOf = (content: string): string => createHash('sha1').update(content).digest('base64url').slice(0, 16);
+export const digestOf = (content: string): string => hash('sha1', content, 'base64url').slice(0, 16);
 
 export const eventDigest = (kind: string): string => `[${kind}]`;
 

@@ -2,23 +2,23 @@
 import { v7 as uuidv7 } from 'uuid';
 import { eventually } from '../support/eventually.js';
 import { createPerson, createRoom, type Person } from '../support/people.js';
-import { callAnything } from '../support/any-call.js';
 import { check } from './check.js';
 import { ChaosClient } from './client.js';
 import { diceOf, type Dice } from './dice.js';
 import { faults, type FaultName } from './faults.js';
-import { acksOf, sendsOf, type History, type Violation } from './history.js';
+import { Skipped, type Scene } from './faults/scene.js';
+import { acksOf, sendsOf, type History, type Resources, type Violation } from './history.js';
+import { bounded } from './invariants/bounded.js';
+import { Load } from './load.js';
 import { dumpTables, Recorder } from './recorder.js';
-import { seconds, type World } from './world.js';
+import { seconds, type World, type WorldNode } from './world.js';
 
 const roomCount = 4;
 const clientCount = 24;
-/** Who stays out of the churn of members. */
-const settledCount = 12;
-const sendsPerSecond = 1_200;
-const callDeadlineMs = 5_000;
 /** The longest that clients may take, after all is healed, to be connected again and to have sent what waited meanwhile. */
 const recoveryDeadlineS = 30;
+/** The longest that a node may take to give back what it holds for clients that are gone. */
+const restDeadlineS = 20;
 
 export interface RoundResult {
   readonly fault: FaultName;
@@ -30,142 +30,151 @@ export interface RoundResult {
   readonly received: number;
   /** From the end of the fault until all clients were connected, with their rooms and nothing undecided, in s. */
   readonly recoveryS: number;
+  /** Why the fault could not be had here; the round was played without it. */
+  readonly skipped?: string;
 }
 
 /** @param recordTo path of the history as JSON lines */
 export async function playRound(world: World, fault: FaultName, seed: number, recordTo?: string): Promise<RoundResult> {
-  const dice = diceOf(seed);
   const recorder = new Recorder(recordTo);
   const { sql } = world.postgres;
-  const people: Person[] = [];
-  for (let n = 0; n < clientCount; n++) people.push(await createPerson(sql, `chaos-${uuidv7().slice(-12)}`, 86_400));
-  const rooms: string[] = [];
-  for (let n = 0; n < roomCount; n++) rooms.push(await createRoom(sql, people, n % 2 === 0 ? 'shared' : 'joined'));
-
-  const urls = world.nodes.map(({ url }) => url);
-  const clients = people.map((person) => new ChaosClient(person, urls, recorder, dice));
-  for (const client of clients) {
-    client.start();
-    for (const [n, room] of rooms.entries()) if (n === 0 || dice.below(2) > 0) client.follow(room);
-  }
-  const load = new Load(world, clients, people, rooms, dice);
-  await eventually(() => clients.every(({ isConnected }) => isConnected), 'all clients to connect', 30_000);
-  load.start();
-  await seconds(2);
-
-  recorder.record({ type: 'fault', name: fault, phase: 'begin' });
-  await faults[fault]({ world, clients, rooms, dice });
-  await Promise.all(world.nodes.map((node) => node.ready(60_000)));
-  recorder.record({ type: 'fault', name: fault, phase: 'end' });
-
-  const healedAt = performance.now();
-  await load.stop();
-  const whole = () => clients.every((client) => client.isConnected && client.undecided === 0);
-  await eventually(
-    () => {
-      for (const client of clients) client.resend();
-      return whole();
-    },
-    'all clients to be connected, and every send to be decided',
-    recoveryDeadlineS * 1_000,
-  );
-  const recoveryS = (performance.now() - healedAt) / 1_000;
-
-  const heads = await sql.query<{ room: string; seq: number }>('SELECT id AS room, last_seq::int AS seq FROM rooms WHERE id = ANY ($1)', [
-    rooms,
-  ]);
-  for (const head of heads.rows) recorder.record({ type: 'head', ...head });
-  await seconds(2.5);
-  for (const client of clients) client.stop();
+  await Promise.all(world.nodes.map((node) => (node.isRunning ? node.ready(30_000) : node.start())));
+  const held = await Promise.all(world.nodes.map(async (node) => ({ node, resources: await node.resourcesAtFirst() })));
+  for (const { node, resources } of held) recorder.record({ type: 'rest', node: node.name, phase: 'before', resources });
+  const cast = await Cast.gather(world, seed, recorder);
+  const outcome = await perform(cast, fault, recorder);
+  for (const client of cast.clients) client.stop();
+  await Promise.all(held.map(({ node, resources }) => untilRested(node, resources, recorder)));
   await recorder.close();
 
-  const history: History = { seed, events: recorder.events, tables: await dumpTables(sql, rooms) };
+  const history: History = { seed, events: recorder.events, tables: await dumpTables(sql, cast.allRooms) };
   return {
     fault,
     seed,
     history,
-    violations: check(history),
+    violations: [...outcome.troubles, ...check(history)],
     acked: acksOf(history).length,
-    refused: sendsOf(history).filter(({ outcome }) => outcome?.type === 'fail').length,
+    refused: sendsOf(history).filter(({ outcome: answer }) => answer?.type === 'fail').length,
     received: history.events.filter(({ type }) => type === 'receive').length,
-    recoveryS,
+    recoveryS: outcome.recoveryS,
+    ...(outcome.skipped !== undefined && { skipped: outcome.skipped }),
   };
 }
 
-/** What the clients do all the time: send, in bursts that are pipelined; join, leave, be kicked; lose their connection; type. */
-class Load {
-  private timers: NodeJS.Timeout[] = [];
-  private readonly calls = new Set<Promise<unknown>>();
+interface Outcome {
+  readonly recoveryS: number;
+  /** What kept the world from healing. */
+  readonly troubles: readonly Violation[];
+  readonly skipped?: string | undefined;
+}
 
-  constructor(
-    private readonly world: World,
-    private readonly clients: readonly ChaosClient[],
-    private readonly people: readonly Person[],
-    private readonly rooms: readonly string[],
-    private readonly dice: Dice,
-  ) {}
+async function perform(cast: Cast, fault: FaultName, recorder: Recorder): Promise<Outcome> {
+  const { world, clients } = cast;
+  const load = new Load(world, [...clients], cast.people, cast.rooms, cast.dice);
+  let healedAt = performance.now();
+  try {
+    await eventually(() => clients.every(({ isConnected }) => isConnected), 'all clients to connect', 30_000);
+    load.start();
+    await seconds(2);
+    recorder.record({ type: 'fault', name: fault, phase: 'begin' });
+    const skipped = await unlessSkipped(faults[fault](cast));
+    await Promise.all(world.nodes.map((node) => node.ready(60_000)));
+    recorder.record({ type: 'fault', name: fault, phase: 'end' });
 
-  start(): void {
-    const burst = 4;
-    this.every(1_000 / (sendsPerSecond / burst), () => {
-      const client = this.pick(this.clients);
-      const room = this.pick(this.rooms);
-      const count = 1 + this.dice.below(burst * 2 - 1);
-      for (let n = 0; n < count; n++) client.send(room, this.dice.below(50) === 0 ? this.dice.below(9_000) : this.dice.below(40));
-    });
-    this.every(500, () => {
-      for (const client of this.clients) client.resend();
-    });
-    this.every(150, () => this.churn());
-    this.every(400, () => this.pick(this.clients).cut());
-    this.every(100, () => this.pick(this.clients).typing(this.pick(this.rooms)));
+    healedAt = performance.now();
+    await load.stop();
+    const whole = () => {
+      for (const client of clients) client.catchUp();
+      return clients.every(({ isWhole }) => isWhole);
+    };
+    await eventually(whole, 'all clients to be connected, in their rooms, and every send to be decided', recoveryDeadlineS * 1_000);
+    const recoveryS = (performance.now() - healedAt) / 1_000;
+    await cast.recordHeads(recorder);
+    await seconds(2.5);
+    return { recoveryS, skipped, troubles: [] };
+  } catch (error) {
+    await load.stop().catch(() => undefined);
+    const what = error instanceof Error ? error.message : String(error);
+    return { recoveryS: (performance.now() - healedAt) / 1_000, troubles: [{ invariant: 'I8', what, witness: [] }] };
+  }
+}
+
+const unlessSkipped = (played: Promise<void>): Promise<string | undefined> =>
+  played.then(
+    () => undefined,
+    (error: unknown) => {
+      if (error instanceof Skipped) return error.message;
+      throw error;
+    },
+  );
+
+/** Who is there, and where they talk. */
+class Cast implements Scene {
+  readonly clients: ChaosClient[] = [];
+  readonly people: Person[] = [];
+  readonly rooms: string[] = [];
+  /** With those that a fault made for itself, in which nobody talks but who the fault lets talk. */
+  readonly allRooms: string[] = [];
+  readonly dice: Dice;
+
+  private constructor(
+    readonly world: World,
+    seed: number,
+    private readonly recorder: Recorder,
+  ) {
+    this.dice = diceOf(seed);
   }
 
-  async stop(): Promise<void> {
-    for (const timer of this.timers) clearInterval(timer);
-    await Promise.all(this.calls);
-    // Everybody is to be in every room again, and to follow what it did.
-    for (const room of this.rooms) {
-      for (const { person, client } of this.restless()) {
-        const join = async () =>
-          (await this.world.postgres.sql.query('SELECT join_room($1, $2, $3)', [room, person.id, person.name])).rowCount;
-        await eventually(join, 'a join', recoveryDeadlineS * 1_000);
-        client.follow(room);
-      }
+  static async gather(world: World, seed: number, recorder: Recorder): Promise<Cast> {
+    const cast = new Cast(world, seed, recorder);
+    for (let n = 0; n < clientCount; n++) cast.people.push(await cast.newPerson());
+    for (let n = 0; n < roomCount; n++) cast.rooms.push(await cast.newRoom(cast.people, n % 2 === 0 ? 'shared' : 'joined'));
+    for (const person of cast.people) {
+      const client = cast.newClient(person);
+      for (const [n, room] of cast.rooms.entries()) if (n === 0 || cast.dice.below(2) > 0) client.follow(room);
     }
+    return cast;
   }
 
-  private churn(): void {
-    const { person, client } = this.pick(this.restless());
-    const room = this.pick(this.rooms);
-    const owner = this.people[0];
-    const act = this.dice.below(3);
-    if (act === 0) this.call(person, 'POST', `/rooms/${room}/leave`);
-    else if (act === 1 && owner !== undefined) this.call(owner, 'DELETE', `/rooms/${room}/members/${person.id}`);
-    else this.call(person, 'POST', `/rooms/${room}/join`, () => client.follow(room));
+  newPerson(): Promise<Person> {
+    return createPerson(this.world.postgres.sql, `chaos-${uuidv7().slice(-12)}`, 86_400);
   }
 
-  private restless(): { person: Person; client: ChaosClient }[] {
-    return this.clients.slice(settledCount).map((client, n) => ({ client, person: this.people[settledCount + n] as Person }));
+  async newRoom(members: readonly Person[], history: 'shared' | 'joined' = 'shared'): Promise<string> {
+    const room = await createRoom(this.world.postgres.sql, members, history);
+    this.allRooms.push(room);
+    return room;
   }
 
-  /** By any node; what it answers is of no matter here, the tables tell. */
-  private call(person: Person, method: string, path: string, then?: () => void): void {
-    const url = this.pick(this.world.nodes).url;
-    const call = callAnything(url, path, { method, token: person.token, signal: AbortSignal.timeout(callDeadlineMs) })
-      .then(({ status }) => {
-        if (status < 300) then?.();
-      })
-      .catch(() => undefined)
-      .finally(() => this.calls.delete(call));
-    this.calls.add(call);
+  newClient(person: Person): ChaosClient {
+    const urls = this.world.nodes.map(({ url }) => url);
+    const client = new ChaosClient(person, urls, this.recorder, this.dice);
+    this.clients.push(client);
+    client.start();
+    return client;
   }
 
-  private every(ms: number, act: () => void): void {
-    this.timers.push(setInterval(act, ms));
+  dismiss(client: ChaosClient): void {
+    client.stop();
+    this.clients.splice(this.clients.indexOf(client), 1);
   }
 
-  private pick<T>(values: readonly T[]): T {
-    return values[this.dice.below(values.length)] as T;
+  async recordHeads(recorder: Recorder): Promise<void> {
+    const heads = await this.world.postgres.sql.query<{ room: string; seq: number }>(
+      'SELECT id AS room, last_seq::int AS seq FROM rooms WHERE id = ANY ($1)',
+      [this.allRooms],
+    );
+    for (const head of heads.rows) recorder.record({ type: 'head', ...head });
+  }
+}
+
+/** Records what the node holds as soon as that is no more than it was, and at the latest when its time for it is over. */
+async function untilRested(node: WorldNode, held: Resources, recorder: Recorder): Promise<void> {
+  const rest = { type: 'rest', node: node.name, at: 0 } as const;
+  for (const until = Date.now() + restDeadlineS * 1_000; ; await seconds(0.5)) {
+    const resources = await node.resources();
+    const events = [{ ...rest, phase: 'before', resources: held } as const, { ...rest, phase: 'after', resources } as const];
+    if (Date.now() < until && bounded({ events }).length > 0) continue;
+    return recorder.record({ type: 'rest', node: node.name, phase: 'after', resources });
   }
 }

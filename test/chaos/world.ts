@@ -9,9 +9,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-process.js';
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { scrape, type Scrape } from '../support/metrics.js';
 import { eventually } from '../support/eventually.js';
 import { testSecret } from '../support/node.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
+import type { Resources } from './history.js';
+import { Inspector } from './inspector.js';
+import { leastOf, resourcesOf } from './resources.js';
 
 const serverSettings = { shared_buffers: '128MB', max_connections: '150', max_notify_queue_pages: '64', log_min_messages: 'fatal' };
 
@@ -65,10 +69,14 @@ export class WorldNode {
   /** By way of the proxy before the node. */
   url = '';
   private child: ChildProcess | undefined;
+  private inspectorUrl = '';
+  /** What it held before it had any client. */
+  private held: Resources | undefined;
 
   private constructor(
     readonly name: string,
     private readonly port: number,
+    private readonly metricsPort: number,
     /** Before the node's clients. */
     readonly front: Proxy,
     /** Between the node and its database. */
@@ -82,7 +90,7 @@ export class WorldNode {
   }
 
   static async create(name: string, databaseUrl: string, logFile: string): Promise<WorldNode> {
-    const port = await freePort();
+    const [port, metricsPort] = [await freePort(), await freePort()];
     const [front, database, listen] = await Promise.all([
       startProxy(`http://127.0.0.1:${port}`),
       startProxy(databaseUrl),
@@ -93,6 +101,7 @@ export class WorldNode {
       JWT_ACCESS_SECRET: testSecret,
       HOST: '127.0.0.1',
       PORT: String(port),
+      METRICS_PORT: String(metricsPort),
       NODE_NAME: name,
       DATABASE_URL: database.through(databaseUrl),
       DATABASE_LISTEN_URL: listen.through(databaseUrl),
@@ -101,18 +110,53 @@ export class WorldNode {
       LOG_FORMAT: 'json',
       LOG_LEVEL: 'info',
     };
-    const node = new WorldNode(name, port, front, database, listen, env, logFile);
+    const node = new WorldNode(name, port, metricsPort, front, database, listen, env, logFile);
     await node.start();
     return node;
   }
 
-  async start(): Promise<void> {
+  /** @param special what differs until the next start: settings, and options of Node itself */
+  async start(special: { env?: Record<string, string>; nodeArgs?: readonly string[] } = {}): Promise<void> {
     const log = createWriteStream(this.logFile, { flags: 'a' });
-    const child = spawnNode(this.env, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const nodeArgs = ['--inspect=127.0.0.1:0', ...(special.nodeArgs ?? [])];
+    const child = spawnNode({ ...this.env, ...special.env }, { stdio: ['ignore', 'pipe', 'pipe'] }, nodeArgs);
     this.child = child;
+    this.held = undefined;
     for (const stream of [child.stdout, child.stderr]) stream?.pipe(log, { end: false });
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.inspectorUrl = /Debugger listening on (\S+)/.exec(chunk.toString())?.[1] ?? this.inspectorUrl;
+    });
     child.once('exit', () => log.end());
     await this.ready(60_000);
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
+  }
+
+  scrape(): Promise<Scrape> {
+    return scrape(this.metricsPort);
+  }
+
+  inspect<T>(act: (inspector: Inspector) => Promise<T>): Promise<T> {
+    return Inspector.with(this.inspectorUrl, act);
+  }
+
+  /** What it holds now, its garbage collected first. */
+  async resources(): Promise<Resources> {
+    await this.inspect((inspector) => inspector.collectGarbage());
+    const look = async () => resourcesOf(this.pid, await this.scrape());
+    const looks: [Resources, ...Resources[]] = [await look()];
+    for (let n = 0; n < 3; n++) {
+      await seconds(0.1);
+      looks.push(await look());
+    }
+    return leastOf(looks);
+  }
+
+  /** The same as it was when the process had not had a client yet, or was asked for the first time. */
+  async resourcesAtFirst(): Promise<Resources> {
+    return (this.held ??= await this.resources());
   }
 
   signal(signal: NodeJS.Signals): void {

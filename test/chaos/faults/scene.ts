@@ -1,4 +1,5 @@
 /** What every fault is given, and what several of them do. */
+import type { Person } from '../../support/people.js';
 import type { ChaosClient } from '../client.js';
 import type { Dice } from '../dice.js';
 import { seconds, type World, type WorldNode } from '../world.js';
@@ -6,9 +7,22 @@ import { seconds, type World, type WorldNode } from '../world.js';
 export interface Scene {
   readonly world: World;
   readonly clients: readonly ChaosClient[];
+  /** In the order of the first clients. */
+  readonly people: readonly Person[];
+  /** Where the load goes. */
   readonly rooms: readonly string[];
   readonly dice: Dice;
+  newPerson(): Promise<Person>;
+  /** A room for the fault alone, which is judged with the others. */
+  newRoom(members: readonly Person[]): Promise<string>;
+  /** One more client, which connects, and has to be whole again at the end as all others. */
+  newClient(person: Person): ChaosClient;
+  /** Ends a client that is not to come back. */
+  dismiss(client: ChaosClient): void;
 }
+
+/** The machine has not what this fault needs. */
+export class Skipped extends Error {}
 
 /** Breaks something of the world for a while, and has put it right when it resolves. */
 export type Fault = (scene: Scene) => Promise<void>;
