@@ -136,6 +136,22 @@ const mutations: [name: string, invariant: Invariant, mutation: Mutation][] = [
     },
   ],
   [
+    'a message of who was no member any more',
+    'I7',
+    (history, dice) => {
+      const { messages, events } = history.tables;
+      const ends = events.filter(({ kind, user, seq, room }) => {
+        const isLast = !events.some((later) => later.room === room && later.user === user && later.seq > seq);
+        return kind !== 'joined' && isLast && messages.some((row) => row.room === room && row.seq > seq);
+      });
+      const end = one(ends, dice);
+      const message = messages.find(({ room, seq }) => end !== undefined && room === end.room && seq > end.seq);
+      if (end === undefined || message === undefined) return undefined;
+      const forged = messages.map((row) => (row === message ? { ...row, user: end.user ?? '' } : row));
+      return { ...history, tables: { ...history.tables, messages: forged } };
+    },
+  ],
+  [
     'a history that is hidden',
     'I7',
     (history, dice) => {
@@ -281,6 +297,12 @@ const mutations: [name: string, invariant: Invariant, mutation: Mutation][] = [
     },
   ],
 ];
+
+mutations.push([
+  'more that waits in a node than its sockets may have',
+  'I11',
+  (history) => withEvents(history, [...history.events, { type: 'unsent', at: 0, node: 'n1', bytes: 40_000_000, sockets: 12 }]),
+]);
 
 /** A run to try: shorter ones are simpler. */
 const plays = fc.record({ seed: fc.nat(), steps: fc.integer({ min: 1, max: 200 }) });

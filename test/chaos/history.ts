@@ -134,7 +134,15 @@ export interface Rest extends At {
   readonly resources: Resources;
 }
 
-export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head | Rest;
+/** What waits in a node for its sockets to take it. */
+export interface Unsent extends At {
+  readonly type: 'unsent';
+  readonly node: string;
+  readonly bytes: number;
+  readonly sockets: number;
+}
+
+export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head | Rest | Unsent;
 
 export interface Tables {
   readonly epoch: string;

@@ -18,6 +18,13 @@ export interface Proxy {
   close(): Promise<void>;
 }
 
+/** Reads no faster than the other side takes it, so that a slow reader is one for who writes to it. */
+function pass(chunk: Buffer, from: Socket, to: Socket): void {
+  if (to.write(chunk)) return;
+  from.pause();
+  to.once('drain', () => from.resume());
+}
+
 export async function startProxy(targetUrl: string): Promise<Proxy> {
   const target = new URL(targetUrl);
   const pairs = new Set<{ client: Socket; server: Socket; swallowed: boolean }>();
@@ -35,12 +42,12 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
     client.on('data', (chunk) => {
       if (pair.swallowed) return;
       proxy.onClientData?.(chunk);
-      server.write(chunk);
+      pass(chunk, client, server);
     });
     server.on('data', (chunk) => {
       if (pair.swallowed) return;
       if (proxy.onServerData !== undefined && !proxy.onServerData(chunk)) return end();
-      client.write(chunk);
+      pass(chunk, server, client);
     });
   });
   await new Promise<void>((listening) => listener.listen(0, '127.0.0.1', listening));

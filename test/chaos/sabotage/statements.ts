@@ -1,0 +1,57 @@
+/** Protections that are in the database: taken out of its functions, and put back. */
+import type pg from 'pg';
+
+type Edit = readonly [pattern: RegExp, by: string];
+
+/** @returns what puts the function back */
+async function rewrite(sql: pg.Pool, name: string, edits: readonly Edit[]): Promise<() => Promise<unknown>> {
+  const { rows } = await sql.query<{ text: string }>('SELECT pg_get_functiondef($1::regproc) AS text', [name]);
+  const text = rows[0]?.text ?? '';
+  const edited = edits.reduce((before, [pattern, by]) => {
+    const after = before.replace(pattern, () => by);
+    if (after === before) throw new Error(`${name} has nothing like ${pattern} any more`);
+    return after;
+  }, text);
+  await sql.query(edited);
+  return () => sql.query(text);
+}
+
+const beforeTheLock = (declaration: string, statement: string): Edit[] => [
+  [/\bDECLARE\s/, `DECLARE ${declaration};\n`],
+  [/\bBEGIN\s/, `BEGIN ${statement};\n`],
+];
+const items = 'unnest(item_rooms, user_ids, client_msg_ids) WITH ORDINALITY AS u (place, user_id, client_msg_id, n)';
+const earlierFrom = /FROM messages AS em\s+WHERE\s/;
+
+/** No send is recognised as one that was stored before. */
+export const withoutIdempotency = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
+  rewrite(sql, 'append_messages', [[earlierFrom, 'FROM messages AS em WHERE false AND ']]);
+
+/** Whether a send was stored before is read first, and then the room is locked. */
+export const readingBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
+  rewrite(sql, 'append_messages', [
+    ...beforeTheLock(
+      'was_there boolean[]',
+      `SELECT array_agg(EXISTS (SELECT FROM messages AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
+         AND m.user_id = u.user_id AND m.client_msg_id = u.client_msg_id) ORDER BY u.n) INTO was_there FROM ${items}`,
+    ),
+    [earlierFrom, 'FROM messages AS em WHERE was_there[i.n] AND '],
+  ]);
+
+/** Who is a member is read first, and then the room is locked. */
+export const membersBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
+  rewrite(sql, 'append_messages', [
+    ...beforeTheLock(
+      'names text[]',
+      `SELECT array_agg((SELECT m.username FROM room_members AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
+         AND m.user_id = u.user_id) ORDER BY u.n) INTO names FROM ${items}`,
+    ),
+    [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*LIMIT 1/, 'SELECT names[i.n] AS username'],
+  ]);
+
+/** The index that would refuse a second row of a key, whoever tries. It is put back on empty tables: what was stored meanwhile may not fit it. */
+export async function withoutKeyIndex(sql: pg.Pool): Promise<() => Promise<unknown>> {
+  const { rows } = await sql.query<{ text: string }>("SELECT pg_get_indexdef('messages_client_msg_id_key'::regclass) AS text");
+  await sql.query('DROP INDEX messages_client_msg_id_key');
+  return () => sql.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM messages; COMMIT; ${rows[0]?.text}`);
+}
