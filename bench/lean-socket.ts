@@ -31,6 +31,7 @@ export class LeanSocket {
     token: string,
     private readonly handler: FrameHandler,
     private readonly onOpen: () => void,
+    path = '/ws',
   ) {
     this.socket = connect({
       host: url.hostname,
@@ -47,7 +48,7 @@ export class LeanSocket {
     this.socket.on('error', () => undefined); // 'close' follows
     this.socket.on('close', () => handler.closed(this.closeCode));
     this.socket.write(
-      `GET /ws HTTP/1.1\r\nHost: ${url.host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
+      `GET ${path} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
         `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer ${token}\r\n\r\n`,
     );
   }

@@ -1,4 +1,5 @@
 /** What bench.ts and its load generator say to each other. */
+import type { DialectName } from './dialect.js';
 import type { Scenario } from './scenarios.js';
 
 export interface Person {
@@ -15,6 +16,7 @@ export interface Newcomer {
 }
 
 export interface Plan {
+  readonly dialect: DialectName;
   readonly scenario: Scenario;
   readonly senders: readonly Person[];
   readonly receivers: readonly Person[];

@@ -1,5 +1,6 @@
 import type { RoomFrames } from './room-frames.js';
-import { LeanSocket, textFrame, type FrameHandler } from './lean-socket.js';
+import type { Dialect } from './dialect.js';
+import type { FrameHandler, LeanSocket } from './lean-socket.js';
 import type { Person } from './plan.js';
 
 /** What the receivers of a run have in common. */
@@ -23,13 +24,13 @@ export class Receiver implements FrameHandler {
   private onJoined: () => void = () => undefined;
 
   constructor(
-    { nodeUrl, token, roomId }: Person,
+    person: Person,
+    private readonly dialect: Dialect,
     private readonly frames: RoomFrames,
     private readonly receipts: Receipts,
   ) {
-    this.roomId = roomId;
-    const join = textFrame(JSON.stringify({ event: 'join_room', data: { room_id: roomId } }));
-    this.socket = new LeanSocket(new URL(nodeUrl), token, this, () => this.socket.write(join));
+    this.roomId = person.roomId;
+    this.socket = dialect.connect(person, this, () => this.socket.write(dialect.join(this.roomId)));
   }
 
   ready(): Promise<void> {
@@ -62,11 +63,11 @@ export class Receiver implements FrameHandler {
   }
 
   private answered(text: string): void {
-    const { event, data } = JSON.parse(text) as { event: string; data: { last_seq?: number } };
-    if (event === 'hello') return;
-    if (event !== 'joined_room' || data.last_seq === undefined) return this.receipts.unexpected(event);
+    const answer = this.dialect.answer(text);
+    if (answer.kind === 'greeting') return;
+    if (answer.kind !== 'joined') return this.receipts.unexpected(text.slice(0, 40));
     this.joined = true;
-    this.cursor = data.last_seq;
+    this.cursor = answer.lastSeq;
     this.onJoined();
   }
 

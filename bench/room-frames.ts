@@ -4,9 +4,8 @@
  * before it, and that each message carries the moment of its send. So a node may send a frame to 300 receivers and it is read once, and
  * compared 299 times, which costs next to nothing.
  */
-const batchStart = '{"event":"new_message_batch","data":[';
-const batchEnd = ']}';
-const eventStart = '{"event":"room_event","data":';
+import type { LiveFrames } from './dialect.js';
+
 /** What should not come, the first two in this form at least. Other frames have no seq, and are passed over. */
 const unwanted: ReadonlySet<string> = new Set([
   'new_message_batch',
@@ -47,9 +46,10 @@ export class RoomFrames {
   constructor(
     private readonly roomId: string,
     private readonly sampleEvery: number,
+    private readonly live: LiveFrames,
   ) {
     this.messageStart = `{"room_id":"${roomId}","seq":`;
-    this.seqAt = batchStart.length + this.messageStart.length;
+    this.seqAt = live.batchStart.length + this.messageStart.length;
   }
 
   of(bytes: Buffer, start: number, end: number): RoomFrame {
@@ -80,6 +80,7 @@ export class RoomFrames {
   }
 
   private readInFull(text: string): RoomFrame {
+    const { batchStart, batchEnd, eventStart } = this.live;
     if (text.startsWith(batchStart) && text.endsWith(batchEnd)) return this.readBatch(text);
     if (text.startsWith(eventStart + this.messageStart)) {
       const seq = Number.parseInt(text.slice(eventStart.length + this.messageStart.length), 10);
@@ -91,6 +92,7 @@ export class RoomFrames {
 
   /** The contents are ours, so that neither a quote nor a brace is in them. */
   private readBatch(text: string): RoomFrame {
+    const { batchStart, batchEnd } = this.live;
     const sampledSends: number[] = [];
     let first = 0;
     let last = 0;

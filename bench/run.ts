@@ -24,13 +24,13 @@ export async function startRun(options: RunOptions): Promise<Run & { end(): Prom
   const children: ChildProcess[] = [];
   let nodes: Node[] = [];
 
-  const newDatabase = async (): Promise<string> => {
+  const newDatabase = async (tables?: string): Promise<string> => {
     const name = `trunkline_bench_${process.pid}_${Date.now().toString(36)}_${databases.length}`;
     await onServer(serverUrl, `CREATE DATABASE ${name}`);
     databases.push(name);
     const url = new URL(serverUrl);
     url.pathname = `/${name}`;
-    await migrate(url.href, pino({ level: 'warn' }));
+    await (tables === undefined ? migrate(url.href, pino({ level: 'warn' })) : onServer(url.href, tables));
     return url.href;
   };
   const profileArgs = (name: string): string[] =>
@@ -87,11 +87,11 @@ async function ended(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-async function onServer(serverUrl: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: serverUrl });
+async function onServer(databaseUrl: string, statements: string): Promise<void> {
+  const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    await client.query(statement);
+    await client.query(statements);
   } finally {
     await client.end();
   }

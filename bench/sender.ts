@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { LeanSocket, textFrame, type FrameHandler } from './lean-socket.js';
+import type { Dialect } from './dialect.js';
+import type { FrameHandler, LeanSocket } from './lean-socket.js';
 import type { Person } from './plan.js';
 
 /** What the senders of a run have in common. */
@@ -20,12 +21,10 @@ export interface SenderOptions {
   readonly unanswered: number;
 }
 
-const ackStart = '{"event":"message_ack","id":';
-const helloStart = '{"event":"hello"';
 /** More than a node allows one socket to have unanswered. */
 const inFlightMax = 512;
 
-/** Sends to one room. Its commands have ids, so that each is answered; the answers must come in the order of the sends. */
+/** Sends to one room. Its commands have ids, so that each is answered; it counts the answers that don't come in the order of the sends. */
 export class Sender implements FrameHandler {
   readonly roomId: string;
   acked = 0;
@@ -33,6 +32,8 @@ export class Sender implements FrameHandler {
   private readonly sentAt = new Float64Array(inFlightMax);
   private readonly filler: string;
   private sent = 0;
+  private answered = 0;
+  private lastAnswered = 0;
   private lastSeq = 0;
   private open = false;
   private sending = false;
@@ -41,13 +42,17 @@ export class Sender implements FrameHandler {
   private onReady: () => void = () => undefined;
 
   constructor(
-    { nodeUrl, token, roomId }: Person,
+    person: Person,
+    private readonly dialect: Dialect,
     private readonly options: SenderOptions,
     private readonly answers: Answers,
   ) {
-    this.roomId = roomId;
+    this.roomId = person.roomId;
     this.filler = ' This is what people say to each other in a room. '.repeat(Math.ceil(options.contentChars / 50));
-    this.socket = new LeanSocket(new URL(nodeUrl), token, this, () => undefined);
+    this.socket = dialect.connect(person, this, () => {
+      this.open = true;
+      this.onReady();
+    });
   }
 
   ready(): Promise<void> {
@@ -55,10 +60,8 @@ export class Sender implements FrameHandler {
   }
 
   get unanswered(): number {
-    return this.sent - this.lastAnswered;
+    return this.sent - this.answered;
   }
-
-  private lastAnswered = 0;
 
   /** Closed loop: begins, and keeps its sends unanswered until `stop`. */
   start(): void {
@@ -77,20 +80,19 @@ export class Sender implements FrameHandler {
       const id = ++this.sent;
       this.sentAt[id % inFlightMax] = dueAt;
       const content = `${Math.round(dueAt)}${this.filler}`.slice(0, this.options.contentChars);
-      const key = this.options.clientMsgIds ? `,"client_msg_id":"${randomUUID()}"` : '';
-      frames += textFrame(`{"event":"send_message","id":${id},"data":{"room_id":"${this.roomId}","content":"${content}"${key}}}`);
+      frames += this.dialect.send(id, this.roomId, content, this.options.clientMsgIds ? randomUUID() : undefined);
     }
     this.socket.write(frames);
   }
 
   frame(bytes: Buffer, start: number, end: number): void {
     const text = bytes.toString('latin1', start, end);
-    if (text.startsWith(ackStart)) this.answered(text);
-    else if (text.startsWith('{"event":"error"')) this.refused(text);
-    else if (text.startsWith(helloStart)) {
-      this.open = true;
-      this.onReady();
-    } else this.answers.unexpected(text.slice(0, 40));
+    const answer = this.dialect.answer(text);
+    if (answer.kind === 'acked') this.stored(answer.id, answer.seq);
+    else if (answer.kind === 'refused') {
+      this.answers.refused(answer.code);
+      this.settled(answer.id);
+    } else if (answer.kind !== 'greeting') this.answers.unexpected(text.slice(0, 40));
   }
 
   closed(code: number): void {
@@ -102,9 +104,7 @@ export class Sender implements FrameHandler {
     this.socket.end();
   }
 
-  private answered(text: string): void {
-    const id = Number.parseInt(text.slice(ackStart.length, ackStart.length + 16), 10);
-    const seq = Number.parseInt(text.slice(text.indexOf('"seq":') + 6), 10);
+  private stored(id: number, seq: number): void {
     if (id !== this.lastAnswered + 1 || seq <= this.lastSeq) this.answers.outOfOrder++;
     this.lastSeq = seq;
     this.acked++;
@@ -113,14 +113,9 @@ export class Sender implements FrameHandler {
     this.settled(id);
   }
 
-  private refused(text: string): void {
-    const { id = 0, data } = JSON.parse(text) as { id?: number; data: { code: string } };
-    this.answers.refused(data.code);
-    this.settled(id);
-  }
-
   private settled(id: number): void {
     this.lastAnswered = id;
+    this.answered++;
     if (!this.sending || this.options.unanswered === 0) return;
     // One write for all the answers that one read brought.
     if (this.owed++ > 0) return;

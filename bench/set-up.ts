@@ -19,36 +19,39 @@ export interface Crowd {
 }
 
 /** @param nodeUrls the people of each room are spread over the nodes in turn */
-export async function makeCrowd(
-  db: pg.Client,
-  { rooms, senders, receivers, arrivals }: Scenario,
-  nodeUrls: readonly string[],
-  secret: string,
-): Promise<Crowd> {
-  const roomIds = newRoomIds(rooms);
-  const crowd = (count: number) => Array.from({ length: count }, (_, place) => ({ ...newUser(), place }));
-  const sending = crowd(senders);
-  const receiving = crowd(receivers);
-  const everybody = [...sending, ...receiving];
-  const roomOf = (place: number) => roomIds[place % rooms] ?? '';
-
-  const owner = everybody[0]?.userId;
+export async function makeCrowd(db: pg.Client, scenario: Scenario, nodeUrls: readonly string[], secret: string): Promise<Crowd> {
+  const { roomIds, members, people } = castCrowd(scenario, nodeUrls, (user) => accessToken(user, secret));
   await db.query('BEGIN');
-  await insertUsers(db, everybody);
-  await insertRooms(db, roomIds, owner);
+  await insertUsers(db, members);
+  await insertRooms(db, roomIds, members[0]?.userId);
   await db.query(
     'SELECT join_room(room_id, user_id, username) FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS j (room_id, user_id, username)',
-    [everybody.map(({ place }) => roomOf(place)), everybody.map(({ userId }) => userId), everybody.map(({ username }) => username)],
+    [members.map(({ roomId }) => roomId), members.map(({ userId }) => userId), members.map(({ username }) => username)],
   );
   await db.query('COMMIT');
+  const newcomers = scenario.arrivals === undefined ? [] : await makeNewcomers(db, scenario.arrivals, nodeUrls, secret);
+  return { roomIds, ...people, newcomers };
+}
 
-  const person = ({ userId, sessionId, username, place }: (typeof everybody)[number]): Person => ({
-    token: sign({ sub: userId, name: username, sid: sessionId }, secret),
-    roomId: roomOf(place),
-    nodeUrl: nodeUrls[(Math.floor(place / rooms) + (place % rooms)) % nodeUrls.length] ?? '',
-  });
-  const newcomers = arrivals === undefined ? [] : await makeNewcomers(db, arrivals, nodeUrls, secret);
-  return { roomIds, senders: sending.map(person), receivers: receiving.map(person), newcomers };
+interface Cast {
+  readonly roomIds: readonly string[];
+  readonly members: readonly (NewUser & { readonly roomId: string })[];
+  readonly people: Pick<Crowd, 'senders' | 'receivers'>;
+}
+
+/** Who is in which room, on which node; of the same scenario always the same, but for the ids. */
+export function castCrowd({ rooms, senders, receivers }: Scenario, nodeUrls: readonly string[], tokenOf: (user: NewUser) => string): Cast {
+  const roomIds = newRoomIds(rooms);
+  const crowd = (count: number) =>
+    Array.from({ length: count }, (_, place) => ({
+      ...newUser(),
+      roomId: roomIds[place % rooms] ?? '',
+      nodeUrl: nodeUrls[(Math.floor(place / rooms) + (place % rooms)) % nodeUrls.length] ?? '',
+    }));
+  const sending = crowd(senders);
+  const receiving = crowd(receivers);
+  const person = (member: (typeof sending)[number]): Person => ({ token: tokenOf(member), roomId: member.roomId, nodeUrl: member.nodeUrl });
+  return { roomIds, members: [...sending, ...receiving], people: { senders: sending.map(person), receivers: receiving.map(person) } };
 }
 
 /** Members from the beginning, so that no room has an event yet: what is measured is their coming online alone. */
@@ -77,14 +80,10 @@ async function makeNewcomers(
   );
   await db.query('COMMIT');
   await db.query('ANALYZE room_members');
-  return people.map(({ userId, sessionId, username, ...person }) => ({
-    roomIds: person.roomIds,
-    nodeUrl: person.nodeUrl,
-    token: sign({ sub: userId, name: username, sid: sessionId }, secret),
-  }));
+  return people.map((person) => ({ roomIds: person.roomIds, nodeUrl: person.nodeUrl, token: accessToken(person, secret) }));
 }
 
-interface NewUser {
+export interface NewUser {
   readonly userId: string;
   readonly sessionId: string;
   readonly username: string;
@@ -117,10 +116,10 @@ async function insertRooms(db: pg.Client, roomIds: readonly string[], ownerId: s
 }
 
 /** An access token as the nodes sign theirs: JWT, HS256 (RFC 7519). */
-function sign(claims: Readonly<Record<string, string>>, secret: string): string {
+function accessToken({ userId, sessionId, username }: NewUser, secret: string): string {
   const now = Math.floor(Date.now() / 1_000);
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ ...claims, iat: now, exp: now + tokenLifeS })}`;
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: userId, name: username, sid: sessionId, iat: now, exp: now + tokenLifeS })}`;
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 

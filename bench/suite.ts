@@ -20,8 +20,8 @@ export interface Suite {
 export interface Run {
   /** An empty, migrated database of this suite. The server has pg_stat_statements loaded: see statements.ts. */
   readonly databaseUrl: string;
-  /** Another one on the same server. */
-  newDatabase(): Promise<string>;
+  /** Another one on the same server: migrated, or with what these statements make. */
+  newDatabase(tables?: string): Promise<string>;
   /** The key of access tokens: what makeCrowd signs with, and the nodes check by. */
   readonly secret: string;
   /** How long a load is measured, and how long it runs before. */

@@ -1,7 +1,8 @@
 import type { Suite } from './suite.js';
 import { endToEnd } from './suites/end-to-end.js';
 import { latency } from './suites/latency.js';
+import { peersSuite } from './suites/peers.js';
 import { presence } from './suites/presence.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [endToEnd, latency, presence];
+export const suites: readonly Suite[] = [endToEnd, latency, peersSuite, presence];

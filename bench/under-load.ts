@@ -1,10 +1,11 @@
 /** Plays a scenario on nodes: its crowd in the database, the load generator, the check of the tables against what was acked. */
 import pg from 'pg';
 import type { Node } from './cluster.js';
+import type { DialectName } from './dialect.js';
 import type { FromLoad, LoadResult, ToLoad } from './plan.js';
 import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
 import type { Scenario } from './scenarios.js';
-import { makeCrowd, readStored, type Crowd } from './set-up.js';
+import { makeCrowd, readStored, type Crowd, type Stored } from './set-up.js';
 import { countStatements, readStatements, type Statement } from './statements.js';
 import type { Run } from './suite.js';
 
@@ -29,25 +30,53 @@ export interface ProcessUse {
   readonly cpuPercent: number;
 }
 
-export async function playScenario(run: Run, scenario: Scenario, nodes: readonly Node[]): Promise<LoadReport> {
+/** What is under the load: Trunkline, or a peer of bench/peers/. */
+export interface Backend {
+  readonly dialect: DialectName;
+  readonly databaseUrl: string;
+  makeCrowd(db: pg.Client, scenario: Scenario, nodeUrls: readonly string[]): Promise<Crowd>;
+  readStored(db: pg.Client, roomIds: readonly string[]): Promise<Stored>;
+}
+
+type BackendNode = Pick<Node, 'url' | 'process'>;
+
+const trunkline = ({ databaseUrl, secret }: Run): Backend => ({
+  dialect: 'trunkline',
+  databaseUrl,
+  makeCrowd: (db, scenario, nodeUrls) => makeCrowd(db, scenario, nodeUrls, secret),
+  readStored,
+});
+
+export async function playScenario(
+  run: Run,
+  scenario: Scenario,
+  nodes: readonly BackendNode[],
+  backend: Backend = trunkline(run),
+): Promise<LoadReport> {
   run.status(`${scenario.name}: setting up`);
-  const db = new pg.Client({ connectionString: run.databaseUrl, application_name: 'trunkline bench' });
+  const db = new pg.Client({ connectionString: backend.databaseUrl, application_name: 'trunkline bench' });
   await db.connect();
   try {
-    const crowd = await makeCrowd(
+    const crowd = await backend.makeCrowd(
       db,
       scenario,
       nodes.map(({ url }) => url),
-      run.secret,
     );
     await db.query('CHECKPOINT').catch(() => undefined); // may need rights; the writes of the run before are not this one's
-    return await underLoad(run, scenario, nodes, crowd, db);
+    return await underLoad(run, scenario, nodes, backend, crowd, db);
   } finally {
     await db.end();
   }
 }
 
-async function underLoad(run: Run, scenario: Scenario, nodes: readonly Node[], crowd: Crowd, db: pg.Client): Promise<LoadReport> {
+async function underLoad(
+  run: Run,
+  scenario: Scenario,
+  nodes: readonly BackendNode[],
+  backend: Backend,
+  crowd: Crowd,
+  db: pg.Client,
+): Promise<LoadReport> {
   const serverPid = await postmasterPid(db);
   const load = run.fork(loadEntry, 'load');
   const tell = (message: ToLoad): void => void load.send(message);
@@ -85,13 +114,13 @@ async function underLoad(run: Run, scenario: Scenario, nodes: readonly Node[], c
           );
         case 'settled': {
           Object.assign(refused, message.errors);
-          const stored = await readStored(db, crowd.roomIds);
-          problems.push(...stored.problems);
-          for (const [roomId, messages] of Object.entries(stored.messages)) {
+          const { heads, messages: storedByRoom, problems: found } = await backend.readStored(db, crowd.roomIds);
+          problems.push(...found);
+          for (const [roomId, messages] of Object.entries(storedByRoom)) {
             const acked = message.ackedByRoom[roomId] ?? 0;
             if (acked !== messages) problems.push(`room ${roomId}: ${acked} acked, ${messages} stored`);
           }
-          tell({ kind: 'heads', heads: stored.heads });
+          tell({ kind: 'heads', heads });
           return;
         }
         case 'done':
@@ -105,7 +134,10 @@ async function underLoad(run: Run, scenario: Scenario, nodes: readonly Node[], c
       accepted = accepted.then(() => accept(message)).catch(fail);
     });
     const { warmUp, seconds, contentChars } = run;
-    tell({ kind: 'run', plan: { scenario, ...crowd, warmUpMs: warmUp * 1_000, measureMs: seconds * 1_000, contentChars } });
+    tell({
+      kind: 'run',
+      plan: { dialect: backend.dialect, scenario, ...crowd, warmUpMs: warmUp * 1_000, measureMs: seconds * 1_000, contentChars },
+    });
   });
 
   const processes = Object.entries(after).map(([name, used]) => ({

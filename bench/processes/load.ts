@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import * as hdr from 'hdr-histogram-js';
+import { dialects } from '../dialect.js';
 import { allKnown, comeOnline, type Tally } from '../newcomers.js';
 import type { ArrivalsResult, FromLoad, LoadResult, Percentiles, Plan, ToLoad } from '../plan.js';
 import { Receiver, type Receipts } from '../receiver.js';
@@ -53,15 +54,16 @@ async function run(plan: Plan): Promise<void> {
   };
 
   const { scenario } = plan;
+  const dialect = dialects[plan.dialect];
   const framesOfRoom = new Map<string, RoomFrames>();
   const receivers = await inTurn(plan.receivers, (person) => {
-    const frames = framesOfRoom.get(person.roomId) ?? new RoomFrames(person.roomId, scenario.sampleEvery);
+    const frames = framesOfRoom.get(person.roomId) ?? new RoomFrames(person.roomId, scenario.sampleEvery, dialect.live);
     framesOfRoom.set(person.roomId, frames);
-    return new Receiver(person, frames, receipts);
+    return new Receiver(person, dialect, frames, receipts);
   });
   const unanswered = scenario.offer.kind === 'closed' ? scenario.offer.unansweredPerSender : 0;
   const options = { contentChars: plan.contentChars, clientMsgIds: scenario.clientMsgIds, unanswered };
-  const senders = await inTurn(plan.senders, (person) => new Sender(person, options, answers));
+  const senders = await inTurn(plan.senders, (person) => new Sender(person, dialect, options, answers));
   say({ kind: 'connected' });
 
   const progress = setInterval(() => say({ kind: 'progress', acked: answers.acked, deliveries: receipts.deliveries }), progressMs);
