@@ -107,6 +107,17 @@ describe('a batch', () => {
     expect(await roomLog(test.sql, room)).toEqual({ lastSeq: 0, contiguous: true, contents: [] });
   });
 
+  it('answers what was stored before also where its sender has left since, and stores nothing else of them', async () => {
+    const room = await createRoom(test.sql, [ann, bob]);
+    const key = randomUUID();
+    const [stored] = await appendMessages(one, [by(bob, room, 'x', key)]);
+    await test.sql.query("SELECT leave_room($1, $2, $3, 'kicked')", [room, bob.id, ann.id]);
+    const outcomes = await appendMessages(one, [by(bob, room, 'x', key), by(bob, room, 'y', randomUUID()), by(bob, room, 'x')]);
+    expect(outcomes[0]).toEqual({ ...stored, status: 'duplicate' });
+    expect(brief(outcomes)).toEqual(['duplicate 2', 'not_a_member', 'not_a_member']);
+    expect(brief(await appendMessages(one, [by(bob, room, 'changed', key)]))).toEqual(['not_a_member']);
+  });
+
   it('that holds one client_msg_id twice is refused as a whole', async () => {
     const room = await createRoom(test.sql, [ann]);
     const key = randomUUID();
