@@ -135,6 +135,28 @@ describe('while the nodes find out that the epoch is another one', () => {
     await Promise.all([before.close(), between.close()]);
   });
 
+  it('nothing is stored on a new connection before clients were told: the seq of an ack may be one that they know otherwise', async () => {
+    const client = await TestClient.connect(node.url, ann.token);
+    await client.join(room);
+    await client.send(room, 'before');
+    hold(node.app.get(Database).watch, 'read_heads');
+    const now = await raised();
+    const writers = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trunkline writer'";
+    await db.sql.query(`SELECT pg_terminate_backend(pid) ${writers}`);
+    const acked = client.send(room, 'after');
+    const isNew = `SELECT 1 ${writers} AND query LIKE '%current_epoch%' AND state = 'idle'`;
+    await eventually(async () => ((await db.sql.query(isNew)).rowCount ?? 0) > 0, 'a new connection');
+    expect((await db.sql.query('SELECT FROM messages WHERE room_id = $1', [room])).rowCount).toBe(1);
+    letGo();
+    await acked;
+    const events = client.frames.map(({ event }) => event);
+    expect(events.indexOf('resync')).toBeGreaterThan(-1);
+    expect(events.indexOf('resync')).toBeLessThan(events.lastIndexOf('message_ack'));
+    const acks = client.frames.filter(({ event }) => event === 'message_ack');
+    expect(acks.map(({ data }) => data['epoch'])).toEqual([undefined, now]);
+    await client.close();
+  });
+
   it('a client is told also where the heads of the rooms could not be read at first', async () => {
     const client = await TestClient.connect(node.url, ann.token);
     await client.join(room);

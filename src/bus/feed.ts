@@ -10,6 +10,7 @@
  */
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
 import { connectionConfig, Database, directUrl } from '../database/database.js';
@@ -26,6 +27,9 @@ const sweepIntervalMs = 1_000;
 /** A sweep that has not succeeded for so long means that the database can't be asked. */
 const sweepStaleMs = 3_500;
 const repairRetryMs = 200;
+/** How long a new connection of another epoch waits for clients to be told of it, and how often it is looked. */
+const admitDeadlineMs = 5_000;
+const admitRetryMs = 100;
 
 /** What the feed hands to the hub. All calls are synchronous. */
 export interface FeedFollower {
@@ -78,6 +82,11 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> | undefined;
   private sweptAt = 0;
+  /** The epoch of which all followed rooms were told. */
+  private toldEpoch = '';
+  /** How often LISTEN was begun, in all and as of the start of the last sweep that succeeded. */
+  private listens = 0;
+  private provenListens = 0;
   private closed = false;
 
   constructor(
@@ -92,7 +101,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         connected: () => {
           this.log.info('listening on the bus');
           this.signals?.connected();
-          void this.sweep();
+          this.listens++;
+          void this.sweepAnew();
         },
         lost: (reason) => {
           this.counters.reconnects++;
@@ -186,6 +196,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   async onApplicationBootstrap(): Promise<void> {
     this.key = await readBusKey(this.db);
     this.epoch = (await readServerState(this.db)).epoch;
+    this.toldEpoch = this.epoch;
+    this.db.admit = (epoch) => this.admit(epoch);
     this.sweptAt = performance.now();
     await this.listener.start(); // so that a node that says it listens for clients is ready for them
     this.timer = setInterval(() => void this.sweep(), sweepIntervalMs);
@@ -207,19 +219,25 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       this.log.warn('a notification that is not ours was dropped; who else may connect to this database?');
   }
 
+  /** Until a sweep has followed the start of LISTEN, nobody knows whether what is heard is of the epoch that clients know: it is read then. */
+  private get isProven(): boolean {
+    return this.listens === this.provenListens;
+  }
+
   private payloadReader(): PayloadReader {
     return {
       wants: (roomId) => this.rooms.has(roomId),
       entry: (roomId, entry) => {
         const room = this.rooms.get(roomId);
         if (room === undefined) return;
+        if (!this.isProven) return room.exists(entry.seq);
         if (room.take(entry)) this.deliver(roomId, [entry]);
         else if (room.isBehind) void this.repair(room);
       },
       upTo: (roomId, seq) => {
         const room = this.rooms.get(roomId);
         room?.exists(seq);
-        if (room?.isBehind) void this.repair(room);
+        if (room?.isBehind && this.isProven) void this.repair(room);
       },
       signal: (tag, json) => this.signals?.signal(tag, json),
       heartbeat: (beat) => this.listener.heard(beat),
@@ -234,7 +252,27 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     return this.sweeping;
   }
 
+  /** A sweep that begins now, or as soon as the one that is under way has ended. */
+  private async sweepAnew(): Promise<void> {
+    await this.sweeping;
+    await this.sweep();
+  }
+
+  /**
+   * Resolves when every follower of a room was told that the database is of this epoch, so that no answer of it comes before.
+   * @throws ClientError unavailable, also where the others of this node's connections are of another epoch
+   */
+  private async admit(epoch: string): Promise<void> {
+    const deadline = performance.now() + admitDeadlineMs;
+    while (epoch !== this.toldEpoch) {
+      if (this.closed || performance.now() > deadline) throw new ClientError('unavailable');
+      await this.sweep();
+      if (epoch !== this.toldEpoch) await delay(admitRetryMs);
+    }
+  }
+
   private async compareHeads(): Promise<void> {
+    const { listens } = this;
     const { epoch, queueUsage } = await readServerState(this.db.watch);
     this.queueUsage = queueUsage;
     const open = [...this.rooms.values()].filter((room) => room.isOpen);
@@ -264,6 +302,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       room.exists(head);
       if (room.isBehind) void this.repair(room);
     }
+    this.toldEpoch = epoch;
+    this.provenListens = listens;
   }
 
   /** Reads what is missing and passes it on, until the room has all that is known to exist. One at a time for a room. */

@@ -70,13 +70,21 @@ export class Database implements Queryable, OnApplicationShutdown {
   private readonly pool: pg.Pool;
   private readonly writers: pg.Pool;
   private readonly watchers: pg.Pool;
+  /**
+   * Asked, once it is set, with the epoch of each new connection before it is used for anything but what the bus asks: to promise that nothing is
+   * read or written of an epoch that clients were not told of. A connection for which it rejects is not used.
+   */
+  admit: ((epoch: string) => Promise<void>) | undefined;
   /** For what the bus asks every second: its own connections, so that requests which wait for a lock don't make it look as if the database were away. */
   readonly watch: Queryable;
 
   constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
-    this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE });
+    // pg-pool waits for what it returns, which its types don't say.
+    const onConnect = ((client) => this.whenAdmitted(client)) as (client: pg.ClientBase) => void;
+    this.pool = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'api'), max: config.DATABASE_POOL_SIZE, onConnect });
     this.writers = new pg.Pool({
       ...connectionConfig(config.DATABASE_URL, 'writer'),
+      onConnect,
       max: connectionsPerLane * config.WRITER_LANES,
       idleTimeoutMillis: 0,
     });
@@ -122,6 +130,12 @@ export class Database implements Queryable, OnApplicationShutdown {
   /** One statement on a connection of the message writer. Rejects with the raw error: the writer judges it itself. */
   async write<Row extends pg.QueryResultRow>(query: pg.QueryConfig): Promise<pg.QueryResult<Row>> {
     return this.writers.query<Row>(query);
+  }
+
+  private async whenAdmitted(client: pg.ClientBase): Promise<void> {
+    if (this.admit === undefined) return; // before the node serves
+    const { rows } = await client.query<{ epoch: string }>('SELECT current_epoch() AS epoch');
+    await this.admit(rows[0]?.epoch ?? '');
   }
 
   async onApplicationShutdown(): Promise<void> {

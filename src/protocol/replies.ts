@@ -102,6 +102,7 @@ export const replySchemas = {
       seq,
       created_at: time('when it was stored'),
       duplicate: Type.Boolean({ description: 'true where an earlier send with this client_msg_id stored it; the fields are of that one' }),
+      epoch: Type.Optional(Type.String({ description: 'of seq, where it is not the epoch that hello told' })),
     },
     { description: 'The message is stored for good. Comes where the command had an id or a client_msg_id.' },
   ),

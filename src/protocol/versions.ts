@@ -9,6 +9,12 @@ export interface ContractVersion {
 
 export const contractVersions: readonly [ContractVersion, ...ContractVersion[]] = [
   {
+    version: '1.2.0',
+    date: '2026-11-25',
+    hash: 'bc86469eb8e6d2d593ee39088970f18a2f95dcc3ab96c324bf234fe415b823bd',
+    changes: 'A message_ack has an epoch where it is not the one that hello told.',
+  },
+  {
     version: '1.1.0',
     date: '2026-11-25',
     hash: '6611a551b43068f8f4089c2cfb72c136047b617830d60a120fa909cca2607c5f',

@@ -41,6 +41,7 @@ export interface ConnectionParts extends StreamParts {
 export class Connection {
   readonly outbox: Outbox;
   private readonly streams: RoomStreams;
+  private helloEpoch = '';
   private identity: Identity | undefined;
   private queue: string[] = [];
   private queuedChars = 0;
@@ -99,13 +100,14 @@ export class Connection {
     this.identity = identity;
     this.streams.user = identity;
     parts.sessions.noteUse(identity.sessionId);
+    this.helloEpoch = parts.feed.epoch;
     this.reply(
       'hello',
       {
         connection_id: this.id,
         user_id: identity.userId,
         node: parts.nodeName,
-        epoch: parts.feed.epoch,
+        epoch: this.helloEpoch,
         heartbeat_ms: parts.config.HEARTBEAT_MS,
         token_expires_at: new Date(identity.expiresAtMs).toISOString(),
         limits: { ...wireLimits, rooms_per_socket_max: parts.config.ROOMS_PER_SOCKET_MAX },
@@ -304,6 +306,7 @@ export class Connection {
             ...(clientMsgId !== undefined && { client_msg_id: clientMsgId }),
             id: stored.id,
             seq: stored.seq,
+            ...(this.parts.feed.epoch !== this.helloEpoch && { epoch: this.parts.feed.epoch }),
           };
           this.reply('message_ack', { ...ack, created_at: stored.createdAt, duplicate: stored.duplicate }, id);
         },

@@ -209,10 +209,10 @@ export class RoomStreams implements Subscriber {
     const { roomId } = subscription.room;
     const isOurs = () => this.subscriptions.get(roomId) === subscription;
     try {
-      const { lastSeq } = await this.parts.chat.membership(roomId, this.userId);
+      const { lastSeq, joinedSeq } = await this.parts.chat.membership(roomId, this.userId);
       if (!isOurs()) return;
       if (subscription.endedAfter(lastSeq)) throw new ClientError('not_a_member');
-      subscription.confirm(lastSeq);
+      subscription.confirm(lastSeq, joinedSeq);
       void this.catchUp();
     } catch (error) {
       if (!isOurs()) return;

@@ -36,7 +36,7 @@ function harness() {
     for (const { seq, event } of entries) if (event !== undefined) subscription.membershipEnded(seq);
     subscription.offer(entries, Buffer.from(entries.map(({ json }) => json).join('')));
   };
-  return { room, subscription, seqs, passOn, ended: () => ended };
+  return { room, subscription, sent, seqs, passOn, ended: () => ended };
 }
 
 describe('what a stream reads of its room', () => {
@@ -58,4 +58,15 @@ describe('what a stream reads of its room', () => {
     passOn();
     expect([seqs(), ended()]).toEqual([[1, 2, 3, 4, 5, 6, 7], 1]);
   });
+});
+
+it('a stream that was begun anew does not bring what was before a membership that is newer than that', async () => {
+  const { room, subscription, seqs, sent } = harness();
+  subscription.begin(5);
+  subscription.restart();
+  room.open(5);
+  subscription.confirm(6, 6);
+  await subscription.catchUp(1_000_000);
+  expect(seqs()).toEqual([]);
+  expect(sent.filter((text) => text.includes('"resync"')).map((text) => /"last_seq":(\d+)/.exec(text)?.[1])).toEqual(['5', '6']);
 });

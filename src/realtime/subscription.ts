@@ -153,11 +153,9 @@ export class Subscription {
   /** What the client holds is void; the stream goes on after the room's last seq. */
   resync(reason: ResyncReason, id?: CommandId): void {
     if (this.state === 'ended' || this.state === 'pending') return;
-    this.cursor = this.room.lastSeq;
     this.history = undefined;
     if (this.state !== 'unconfirmed') this.state = 'live';
-    const data = { room_id: this.room.roomId, reason, last_seq: this.cursor, epoch: this.feed.epoch };
-    this.owner.outbox.put(textFrame(encode('resync', data, id)));
+    this.putResync(reason, Math.max(this.room.lastSeq, this.memberAt), id); // the feed may not have passed on yet where the user is a member
   }
 
   /** The log was begun anew: what was known of the membership is void too, and nothing is sent until it is confirmed. */
@@ -171,12 +169,22 @@ export class Subscription {
     this.owner.unconfirmed(this);
   }
 
-  /** The user is a member of the new log too, as of seq `head`: the stream goes on after what was sent. */
-  confirm(head: number): void {
+  /**
+   * The user is a member of the new log too, as of seq `head` and since seq `joinedSeq`: the stream goes on after what was sent, or, where that was
+   * before the membership, after its start.
+   */
+  confirm(head: number, joinedSeq: number): void {
     if (this.state !== 'unconfirmed') return;
+    if (joinedSeq > this.cursor) this.putResync('epoch_changed', joinedSeq);
     this.memberAt = head;
     this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
     this.state = 'behind';
+  }
+
+  private putResync(reason: ResyncReason, lastSeq: number, id?: CommandId): void {
+    this.cursor = lastSeq;
+    const data = { room_id: this.room.roomId, reason, last_seq: lastSeq, epoch: this.feed.epoch };
+    this.owner.outbox.put(textFrame(encode('resync', data, id)));
   }
 
   private putLive(entries: readonly LogEntry[]): void {
