@@ -254,6 +254,31 @@ const mutations: [name: string, invariant: Invariant, mutation: Mutation][] = [
     },
   ],
   [
+    'an epoch that streams were not told of',
+    'I13',
+    (history) => {
+      const closed = new Set(
+        history.events
+          .slice(
+            0,
+            history.events.findIndex(({ type }) => type === 'head'),
+          )
+          .map((event) => event.type === 'close' && event.conn),
+      );
+      // Who owns a room doesn't leave it.
+      const isOpen = history.events.some((event) => event.type === 'joined' && event.user === 'ann' && !closed.has(event.conn));
+      return isOpen ? { ...history, tables: { ...history.tables, epoch: 'e2' } } : undefined;
+    },
+  ],
+  [
+    'an ack of an epoch that is over, lost by a fault that loses nothing',
+    'I1',
+    (history, dice) => {
+      const ok = one(history.events.filter(isStored), dice);
+      return ok && { ...without(history, ok), tables: { ...without(history, ok).tables, epoch: 'e2' } };
+    },
+  ],
+  [
     'a send that was stored before what was acked when it began',
     'I9',
     (history, dice) => {

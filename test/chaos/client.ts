@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import WebSocket from 'ws';
 import type { Dice } from './dice.js';
-import type { Invoke } from './history.js';
+import type { Invoke, Ok } from './history.js';
 import { digestOf, eventDigest, type Recorder } from './recorder.js';
 
 const answerDeadlineMs = 10_000;
@@ -45,7 +45,7 @@ interface UnsureSend {
 export class ChaosClient {
   private socket: WebSocket | undefined;
   private conn = 0;
-  private connEpoch = '';
+  private helloEpoch = '';
   private stopped = false;
   private attempts = 0;
   private sent = 0;
@@ -118,8 +118,8 @@ export class ChaosClient {
   }
 
   /** Sends a body that no other send has. */
-  send(room: string, padding = 0): void {
-    const content = `${this.user.id}:${++this.sent}:${'x'.repeat(padding)}`;
+  send(room: string, padding = 0, filler = 'x'): void {
+    const content = `${this.user.id}:${++this.sent}:${filler.repeat(padding)}`;
     this.post({ room, key: randomUUID(), content });
   }
 
@@ -135,6 +135,12 @@ export class ChaosClient {
   /** Cuts the connection as a network does. */
   cut(): void {
     this.socket?.terminate();
+  }
+
+  /** Becomes a device that was away since it had this seq of the room. */
+  rewind(room: string, seq: number): void {
+    this.cut();
+    this.followed.set(room, { seq, epoch: this.followed.get(room)?.epoch ?? '' });
   }
 
   /** Reads nothing from now on, or again. */
@@ -212,11 +218,11 @@ export class ChaosClient {
       case 'hello': {
         this.conn = this.recorder.nextConn();
         this.attempts = 0;
-        this.connEpoch = data['epoch'] as string;
+        this.helloEpoch = data['epoch'] as string;
         const silentMs = (data['heartbeat_ms'] as number) * silentIntervals;
         this.socket?.on('ping', () => this.hear(silentMs));
         this.hear(silentMs);
-        this.recorder.record({ type: 'open', conn: this.conn, user: this.user.id, node: data['node'] as string, epoch: this.connEpoch });
+        this.recorder.record({ type: 'open', conn: this.conn, user: this.user.id, node: data['node'] as string, epoch: this.helloEpoch });
         for (const wanted of this.followed.keys()) this.join(wanted);
         return this.resend();
       }
@@ -226,7 +232,6 @@ export class ChaosClient {
         const { last_seq: lastSeq, reason, epoch } = data as { last_seq: number; reason: string; epoch: string };
         this.streams.set(room, epoch);
         this.followed.set(room, { seq: lastSeq, epoch });
-        this.connEpoch = epoch;
         return this.recorder.record({ type: 'resync', conn: this.conn, user: this.user.id, room, lastSeq, reason, epoch });
       }
       case 'history': {
@@ -240,8 +245,13 @@ export class ChaosClient {
       case 'room_event':
         return this.receive(data as unknown as Entry, 'live');
       case 'message_ack': {
-        const { seq, id: messageId, duplicate } = data as { seq: number; id: number; duplicate: boolean };
-        return this.decide(Number(id), { seq, id: messageId, duplicate });
+        const {
+          seq,
+          id: messageId,
+          duplicate,
+          epoch = this.helloEpoch,
+        } = data as { seq: number; id: number; duplicate: boolean; epoch?: string };
+        return this.decide(Number(id), { seq, id: messageId, duplicate, epoch });
       }
       case 'error':
         return this.refused(id, data);
@@ -253,7 +263,6 @@ export class ChaosClient {
     const after = this.joining.get(room) ?? null;
     this.joining.delete(room);
     this.streams.set(room, epoch);
-    this.connEpoch = epoch;
     if (after === null) this.followed.set(room, { seq: lastSeq, epoch });
     this.recorder.record({ type: 'joined', conn: this.conn, user: this.user.id, room, lastSeq, after, epoch });
   }
@@ -271,21 +280,27 @@ export class ChaosClient {
   private refused(id: string | number | undefined, data: Record<string, unknown>): void {
     const { code, temporary } = data as { code: string; temporary: boolean };
     if (typeof id === 'number') return this.decide(id, code === 'unavailable' || code === 'internal' ? code : { code });
+    if (id === undefined && typeof data['room_id'] === 'string') return this.ended(data['room_id']);
     if (typeof id !== 'string' || !id.startsWith('join ')) return;
     const room = id.slice('join '.length);
     this.joining.delete(room);
     if (temporary) setTimeout(() => this.join(room), backOffMs.to).unref();
   }
 
+  /** The server ends a stream of its own accord: the user was found not to be a member. */
+  private ended(room: string): void {
+    if (this.streams.delete(room)) this.recorder.record({ type: 'left', conn: this.conn, room });
+  }
+
   /** @param outcome a text says why it is not known */
-  private decide(op: number, outcome: string | { code: string } | { seq: number; id: number; duplicate: boolean }): void {
+  private decide(op: number, outcome: string | { code: string } | Pick<Ok, 'seq' | 'id' | 'duplicate' | 'epoch'>): void {
     const send = this.pending.get(op);
     if (send === undefined) return;
     this.pending.delete(op);
     clearTimeout(send.deadline);
     if (typeof outcome !== 'string') {
       if ('code' in outcome) this.recorder.record({ type: 'fail', op, code: outcome.code });
-      else this.recorder.record({ type: 'ok', op, ...outcome, epoch: this.connEpoch });
+      else this.recorder.record({ type: 'ok', op, ...outcome });
       return;
     }
     this.recorder.record({ type: 'unknown', op, why: outcome });

@@ -102,6 +102,8 @@ export interface Fault extends At {
   readonly type: 'fault';
   readonly name: string;
   readonly phase: 'begin' | 'end';
+  /** Commits may be lost by it, and their epoch with them. */
+  readonly losesCommits?: true;
 }
 
 /** All is healed, and the room's last seq is this: every open stream has to get there. */
@@ -179,6 +181,12 @@ export interface Violation {
 }
 
 export type StoredMessage = Tables['messages'][number];
+
+/** Whether what was acked or delivered under an epoch may be gone from the tables: the epoch is over, and the fault was one that loses commits. */
+export function maybeLost({ events, tables }: History): (epoch: string) => boolean {
+  const losesCommits = events.some((event) => event.type === 'fault' && event.losesCommits === true);
+  return (epoch) => losesCommits && epoch !== tables.epoch;
+}
 
 /** One key for two or three values that hold no blank. */
 export const place = (...parts: (string | number)[]): string => parts.join(' ');

@@ -5,9 +5,9 @@ import { createPerson, createRoom, type Person } from '../support/people.js';
 import { check } from './check.js';
 import { ChaosClient } from './client.js';
 import { diceOf, type Dice } from './dice.js';
-import { faults, type FaultName } from './faults.js';
+import { faults, losesCommits, type FaultName } from './faults.js';
 import { Skipped, type Scene } from './faults/scene.js';
-import { acksOf, sendsOf, type History, type Resources, type Violation } from './history.js';
+import { acksOf, sendsOf, type Event, type History, type Resources, type Violation } from './history.js';
 import { bounded } from './invariants/bounded.js';
 import { Load } from './load.js';
 import { dumpTables, Recorder } from './recorder.js';
@@ -76,7 +76,7 @@ async function perform(cast: Cast, fault: FaultName, recorder: Recorder): Promis
     await eventually(() => clients.every(({ isConnected }) => isConnected), 'all clients to connect', 30_000);
     load.start();
     await seconds(2);
-    recorder.record({ type: 'fault', name: fault, phase: 'begin' });
+    recorder.record({ type: 'fault', name: fault, phase: 'begin', ...(losesCommits.has(fault) && { losesCommits: true as const }) });
     const skipped = await unlessSkipped(faults[fault](cast));
     await Promise.all(world.nodes.map((node) => node.ready(60_000)));
     recorder.record({ type: 'fault', name: fault, phase: 'end' });
@@ -134,6 +134,10 @@ class Cast implements Scene {
       for (const [n, room] of cast.rooms.entries()) if (n === 0 || cast.dice.below(2) > 0) client.follow(room);
     }
     return cast;
+  }
+
+  get events(): readonly Event[] {
+    return this.recorder.events;
   }
 
   newPerson(): Promise<Person> {

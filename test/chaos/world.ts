@@ -1,69 +1,16 @@
 /** What a run is made of: PostgreSQL on a folder of its own, three nodes, and a TCP proxy before each thing that can be cut. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createWriteStream } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-process.js';
-import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
 import { scrape, type Scrape } from '../support/metrics.js';
-import { eventually } from '../support/eventually.js';
 import { testSecret } from '../support/node.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
 import type { Resources } from './history.js';
 import { Inspector } from './inspector.js';
+import { PostgresServer } from './postgres-server.js';
 import { leastOf, resourcesOf } from './resources.js';
-
-const serverSettings = { shared_buffers: '128MB', max_connections: '150', max_notify_queue_pages: '64', log_min_messages: 'fatal' };
-
-/** One PostgreSQL, which can be stopped in every way that a server stops. */
-export class PostgresServer {
-  /** Of the server itself, without a proxy. */
-  url = '';
-  readonly sql: pg.Pool;
-
-  private constructor(
-    private readonly folder: string,
-    private readonly port: number,
-  ) {
-    this.sql = new pg.Pool({ connectionTimeoutMillis: 5_000, max: 4 });
-    this.sql.on('error', () => undefined); // a fault stops the server
-  }
-
-  static async start(): Promise<PostgresServer> {
-    const folder = await mkdtemp(join(tmpdir(), 'trunkline-chaos-'));
-    await chmod(folder, 0o755); // the server may run under an account of its own
-    const server = new PostgresServer(folder, await freePort());
-    await server.boot();
-    return server;
-  }
-
-  async boot(): Promise<void> {
-    const { connectionString } = await startEmbeddedPostgres(this.folder, { ...serverSettings, port: String(this.port) });
-    this.url = connectionString;
-    this.sql.options.connectionString = connectionString;
-  }
-
-  /** @param how SIGINT ends it in an orderly way, SIGQUIT at once, as a crash */
-  async halt(how: 'SIGINT' | 'SIGQUIT'): Promise<void> {
-    const pid = await this.pid();
-    process.kill(pid, how);
-    await eventually(() => !isAlive(pid), 'PostgreSQL to stop', 30_000);
-  }
-
-  async pid(): Promise<number> {
-    return Number((await readFile(join(this.folder, 'postgres', 'postmaster.pid'), 'utf8')).split('\n')[0]);
-  }
-
-  async remove(): Promise<void> {
-    await this.sql.end();
-    await this.halt('SIGINT').catch(() => undefined);
-    await rm(this.folder, { recursive: true, force: true });
-  }
-}
 
 export class WorldNode {
   /** By way of the proxy before the node. */
@@ -208,15 +155,6 @@ export async function createWorld(logFile: string): Promise<World> {
       await postgres.remove();
     },
   };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 export const seconds = (count: number): Promise<void> => delay(count * 1_000);

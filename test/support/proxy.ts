@@ -1,5 +1,12 @@
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 
+/** One connection by way of a proxy; the same object for as long as it lasts. */
+export interface Link {
+  /** Sends the server something that no client sent. */
+  toServer(bytes: Buffer): void;
+  toClient(bytes: Buffer): void;
+}
+
 /** A TCP proxy that can be told to misbehave. Stands before PostgreSQL or a node. */
 export interface Proxy {
   readonly port: number;
@@ -11,10 +18,12 @@ export interface Proxy {
   heal(): void;
   /** Cuts every connection now. */
   cut(): void;
-  /** Called with each chunk that the server sends; return false to drop it and cut that connection instead. */
-  onServerData: ((chunk: Buffer) => boolean) | undefined;
+  /** Called with each chunk that the server sends; return false to drop it and cut that connection instead, or what is to be passed on in its place. */
+  onServerData: ((chunk: Buffer, link: Link) => boolean | Buffer) | undefined;
   /** Called with each chunk that a client sends, before it is passed on. */
-  onClientData: ((chunk: Buffer) => void) | undefined;
+  onClientData: ((chunk: Buffer, link: Link) => void) | undefined;
+  /** Leads new connections to this server from now on. */
+  lead(targetUrl: string): void;
   close(): Promise<void>;
 }
 
@@ -26,12 +35,13 @@ function pass(chunk: Buffer, from: Socket, to: Socket): void {
 }
 
 export async function startProxy(targetUrl: string): Promise<Proxy> {
-  const target = new URL(targetUrl);
+  let target = new URL(targetUrl);
   const pairs = new Set<{ client: Socket; server: Socket; swallowed: boolean }>();
   let swallowing = false;
   const listener = createServer((client) => {
     const server = connect(Number(target.port), target.hostname);
     const pair = { client, server, swallowed: swallowing };
+    const link: Link = { toServer: (bytes) => server.write(bytes), toClient: (bytes) => client.write(bytes) };
     pairs.add(pair);
     const end = () => {
       pairs.delete(pair);
@@ -41,13 +51,14 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
     for (const socket of [client, server]) socket.on('error', end).on('close', end);
     client.on('data', (chunk) => {
       if (pair.swallowed) return;
-      proxy.onClientData?.(chunk);
+      proxy.onClientData?.(chunk, link);
       pass(chunk, client, server);
     });
     server.on('data', (chunk) => {
       if (pair.swallowed) return;
-      if (proxy.onServerData !== undefined && !proxy.onServerData(chunk)) return end();
-      pass(chunk, server, client);
+      const passed = proxy.onServerData?.(chunk, link) ?? true;
+      if (passed === false) return end();
+      pass(passed === true ? chunk : passed, server, client);
     });
   });
   await new Promise<void>((listening) => listener.listen(0, '127.0.0.1', listening));
@@ -71,6 +82,9 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
         client.destroy();
         server.destroy();
       }
+    },
+    lead(url) {
+      target = new URL(url);
     },
     onServerData: undefined,
     onClientData: undefined,

@@ -1,7 +1,9 @@
 /** What every fault is given, and what several of them do. */
 import type { Person } from '../../support/people.js';
+import type { Proxy } from '../../support/proxy.js';
 import type { ChaosClient } from '../client.js';
 import type { Dice } from '../dice.js';
+import type { Event } from '../history.js';
 import { seconds, type World, type WorldNode } from '../world.js';
 
 export interface Scene {
@@ -12,6 +14,8 @@ export interface Scene {
   /** Where the load goes. */
   readonly rooms: readonly string[];
   readonly dice: Dice;
+  /** What was recorded so far. */
+  readonly events: readonly Event[];
   newPerson(): Promise<Person>;
   /** A room for the fault alone, which is judged with the others. */
   newRoom(members: readonly Person[]): Promise<string>;
@@ -30,11 +34,7 @@ export type Fault = (scene: Scene) => Promise<void>;
 export const oneNode = ({ world: { nodes }, dice }: Scene): WorldNode => nodes[dice.below(nodes.length)] as WorldNode;
 
 /** Some of what the server or a node sends is lost, and the connection with it, so that who waits never hears. */
-export async function losing(
-  proxies: readonly { onServerData: ((chunk: Buffer) => boolean) | undefined }[],
-  dice: Dice,
-  lastsS: number,
-): Promise<void> {
+export async function losing(proxies: readonly Proxy[], dice: Dice, lastsS: number): Promise<void> {
   for (const proxy of proxies) proxy.onServerData = () => dice.below(200) > 0;
   await seconds(lastsS);
   for (const proxy of proxies) proxy.onServerData = undefined;

@@ -19,6 +19,20 @@ export const serverFaults = {
       proxy.cut();
     }
   },
+  'PostgreSQL 50 ms away': async ({ world: { nodes } }) => {
+    const proxies = nodes.flatMap(({ database, listen }) => [database, listen]);
+    for (const proxy of proxies) {
+      proxy.onServerData = (chunk, link) => {
+        setTimeout(() => link.toClient(chunk), 50);
+        return Buffer.alloc(0);
+      };
+    }
+    await seconds(8);
+    for (const proxy of proxies) {
+      proxy.onServerData = undefined;
+      proxy.cut(); // what comes now would overtake what is on its way
+    }
+  },
   'answers of PostgreSQL lost': ({ world: { nodes }, dice }) =>
     losing(
       nodes.map(({ database }) => database),
@@ -39,9 +53,9 @@ export const serverFaults = {
     await postgres.halt('SIGQUIT');
     await postgres.boot();
   },
-  'PostgreSQL down for 20 s': async ({ world: { postgres } }) => {
+  'PostgreSQL down for 60 s': async ({ world: { postgres } }) => {
     await postgres.halt('SIGINT');
-    await seconds(20);
+    await seconds(60);
     await postgres.boot();
   },
   'a backend killed': async ({ world: { postgres } }) => {

@@ -1,8 +1,9 @@
-import { acksOf, place, type History, type StoredMessage, type Violation } from '../history.js';
+import { acksOf, maybeLost, place, type History, type StoredMessage, type Violation } from '../history.js';
 
-/** I1: a send that was acked is in the table exactly once, with that seq, id and body. What was acked under an epoch that is over may be lost. */
+/** I1: a send that was acked is in the table exactly once, with that seq, id and body. What a fault may have lost, with its epoch, is not missed. */
 export function durable(history: History): Violation[] {
   const { tables } = history;
+  const isMaybeLost = maybeLost(history);
   const byBody = new Map<string, StoredMessage[]>();
   for (const row of tables.messages) byBody.set(row.digest, [...(byBody.get(row.digest) ?? []), row]);
 
@@ -10,7 +11,7 @@ export function durable(history: History): Violation[] {
     const rows = (byBody.get(invoke.digest) ?? []).filter(({ room }) => room === invoke.room);
     const found = rows.map(({ seq, id }) => place(seq, id)).join(', ');
     if (rows.length === 1 && found === place(ok.seq, ok.id)) return [];
-    if (rows.length === 0 && ok.epoch !== tables.epoch) return [];
+    if (rows.length === 0 && isMaybeLost(ok.epoch)) return [];
     return [{ invariant: 'I1', what: `acked as ${place(ok.seq, ok.id)}, stored as ${found || 'nothing'}`, witness: [invoke, ok] }];
   });
 }

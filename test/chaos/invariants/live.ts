@@ -6,13 +6,17 @@ interface Stream {
   readonly room: string;
   /** The seq at which its membership ended. */
   readonly end: number;
+  readonly epoch: string;
   seq: number;
   last: Event;
 }
 
 const deadlineMs = 2_000;
 
-/** I8: once all is healed, every stream that is open reaches the room's last seq, or the end of its membership, within 2 s. */
+/**
+ * I8: once all is healed, every stream that is open reaches the room's last seq, or the end of its membership, within 2 s. I13: by then it is of the
+ * tables' epoch: where that changed, the stream was begun anew.
+ */
 export function live({ events, tables }: History): Violation[] {
   const memberships = membershipsOf(tables);
   const streams = new Map<string, Stream>();
@@ -24,7 +28,12 @@ export function live({ events, tables }: History): Violation[] {
   const judge = (now: number) => {
     for (let next = due[firstDue]; next !== undefined && next.head.at + deadlineMs < now; next = due[++firstDue]) {
       const { head, stream, key } = next;
-      if (streams.get(key) !== stream || stream.seq >= Math.min(head.seq, stream.end)) continue; // closed or begun anew: not this stream's to reach
+      if (streams.get(key) !== stream) continue; // closed or begun anew: not this stream's to reach
+      if (stream.epoch !== tables.epoch && stream.seq < stream.end) {
+        const what = `a stream was of epoch ${stream.epoch} when ${deadlineMs} ms were over, and the database of ${tables.epoch}`;
+        violations.push({ invariant: 'I13', what, witness: [stream.last, head] });
+      }
+      if (stream.seq >= Math.min(head.seq, stream.end)) continue;
       violations.push({
         invariant: 'I8',
         what: `a stream was at ${stream.seq} when ${deadlineMs} ms were over, and the room at ${head.seq}`,
@@ -38,10 +47,10 @@ export function live({ events, tables }: History): Violation[] {
     switch (event.type) {
       case 'joined':
       case 'resync': {
-        const { conn, room } = event;
+        const { conn, room, epoch } = event;
         const seq = event.type === 'joined' ? (event.after ?? event.lastSeq) : event.lastSeq;
         const end = membershipAt(memberships, event)?.to ?? Number.POSITIVE_INFINITY;
-        streams.set(place(conn, room), { conn, room, end, seq, last: event });
+        streams.set(place(conn, room), { conn, room, end, epoch, seq, last: event });
         break;
       }
       case 'receive': {

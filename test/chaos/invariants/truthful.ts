@@ -1,15 +1,16 @@
-import { place, sendsOf, type History, type Receive, type Violation } from '../history.js';
+import { maybeLost, place, sendsOf, type History, type Receive, type Violation } from '../history.js';
 
-/** I6: what was delivered is in the table at that seq, unless its epoch is over; what was refused at every try is nowhere. */
+/** I6: what was delivered is in the table at that seq, unless a fault lost it with its epoch; what was refused at every try is nowhere. */
 export function truthful(history: History): Violation[] {
   const { tables, events } = history;
+  const isMaybeLost = maybeLost(history);
   const stored = new Map<string, string>();
   for (const { room, seq, digest } of tables.messages) stored.set(place(room, seq), digest);
   for (const { room, seq, kind } of tables.events) stored.set(place(room, seq), `[${kind}]`);
 
   const received = events.filter((event): event is Receive => event.type === 'receive');
   const untrue = received
-    .filter(({ room, seq, digest, epoch }) => epoch === tables.epoch && stored.get(place(room, seq)) !== digest)
+    .filter(({ room, seq, digest, epoch }) => !isMaybeLost(epoch) && stored.get(place(room, seq)) !== digest)
     .map((event): Violation => ({ invariant: 'I6', what: `what was delivered as seq ${event.seq} is not stored there`, witness: [event] }));
 
   const refused = new Map(sendsOf(history).flatMap((send) => (send.outcome?.type === 'fail' ? [[send.invoke.digest, send] as const] : [])));

@@ -1,6 +1,7 @@
 /** Plays the round of a protection twice: with the server as it is, and with this one protection taken out of it. */
 import type { Violation } from '../history.js';
-import { PostgresServer, WorldNode } from '../world.js';
+import { PostgresServer } from '../postgres-server.js';
+import { WorldNode } from '../world.js';
 import { protections, type ProtectionName } from './protections.js';
 import { performOn, type Stage } from './stage.js';
 

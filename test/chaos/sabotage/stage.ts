@@ -6,7 +6,8 @@ import { ChaosClient } from '../client.js';
 import { diceOf } from '../dice.js';
 import type { Violation } from '../history.js';
 import { dumpTables, Recorder } from '../recorder.js';
-import { seconds, type PostgresServer, type WorldNode } from '../world.js';
+import type { PostgresServer } from '../postgres-server.js';
+import { seconds, type WorldNode } from '../world.js';
 
 export interface Stage {
   readonly postgres: PostgresServer;
