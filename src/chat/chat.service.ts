@@ -11,7 +11,7 @@ import { LOGGER } from '../logger.js';
 import { ClientError, type ErrorCode } from '../protocol/errors.js';
 import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
 import { appendMessages, laneOf, type NewMessage, type Outcome } from './message.store.js';
-import { MessageWriter, type DoubtEnd, type StoredBatch } from './message-writer.js';
+import { MessageWriter, type DoubtEnd, type Settled, type StoredBatch } from './message-writer.js';
 
 export type Send = NewMessage;
 
@@ -38,7 +38,7 @@ export interface SendCounters {
 /** Follows messages from the requests that they came by into the batches that they are stored in. */
 export interface SendTracer {
   /** Calls `accept`, by which a message leaves its request for what serves many. */
-  sending<T>(send: Send, accept: () => T): T;
+  sending(send: Send, accept: () => void): void;
   /** Calls `store`, one try at storing a batch, and passes on what comes of it. The messages are the objects that `sending` was given. */
   storing(batch: readonly Send[], store: () => Promise<Outcome[]>): Promise<Outcome[]>;
 }
@@ -88,19 +88,29 @@ export class ChatService implements BeforeApplicationShutdown {
   }
 
   /**
-   * Stores a message; resolves after the commit. Sends to one room take effect in the order of the calls.
-   * @throws ClientError room_not_found, not_a_member, conflict, overloaded, unavailable
+   * Stores a message. Sends to one room take effect in the order of the calls.
+   * @param settle is told once, for a room in that order, what was stored, after the commit, or why nothing was: room_not_found, not_a_member,
+   *   conflict, overloaded, unavailable. It must not throw.
    */
-  async send(send: Send): Promise<Stored> {
-    try {
-      const stored = storedOf(await (this.tracer?.sending(send, () => this.writer.append(send)) ?? this.writer.append(send)));
-      this.counters[stored.duplicate ? 'duplicate' : 'stored']++;
-      return stored;
-    } catch (error) {
-      const code = error instanceof ClientError ? error.code : 'internal';
-      this.counters.refused[code] = (this.counters.refused[code] ?? 0) + 1;
-      throw error;
-    }
+  submit(send: Send, settle: (result: Stored | ClientError) => void): void {
+    const settled = (outcome: Settled): void => {
+      const result = resultOf(outcome);
+      if (result instanceof ClientError) this.counters.refused[result.code] = (this.counters.refused[result.code] ?? 0) + 1;
+      else this.counters[result.duplicate ? 'duplicate' : 'stored']++;
+      settle(result);
+    };
+    if (this.tracer === undefined) this.writer.append(send, settled);
+    else this.tracer.sending(send, () => this.writer.append(send, settled));
+  }
+
+  /**
+   * As `submit`; resolves after the commit.
+   * @throws ClientError
+   */
+  send(send: Send): Promise<Stored> {
+    return new Promise((stored, refused) => {
+      this.submit(send, (result) => (result instanceof ClientError ? refused(result) : stored(result)));
+    });
   }
 
   /**
@@ -133,22 +143,26 @@ export class ChatService implements BeforeApplicationShutdown {
   }
 }
 
-/** @throws ClientError where nothing was stored */
-function storedOf(outcome: Outcome): Stored {
+function resultOf(outcome: Settled): Stored | ClientError {
   switch (outcome.status) {
     case 'stored':
     case 'duplicate':
-      return {
-        id: outcome.id,
-        seq: outcome.seq,
-        createdAt: new Date(outcome.at).toISOString(),
-        duplicate: outcome.status === 'duplicate',
-      };
+      return { id: outcome.id, seq: outcome.seq, createdAt: isoTime(outcome.at), duplicate: outcome.status === 'duplicate' };
     case 'conflict':
-      throw new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
+      return new ClientError('conflict', `client_msg_id: was used before, for seq ${outcome.seq}, with another content.`);
     case 'not_a_member':
-      throw new ClientError('not_a_member');
+      return new ClientError('not_a_member');
     case 'no_such_room':
-      throw new ClientError('room_not_found');
+      return new ClientError('room_not_found');
+    case 'failed':
+      return outcome.error;
   }
+}
+
+let written = { at: Number.NaN, text: '' };
+
+/** What a batch stored has one time, which is written out once. */
+function isoTime(at: number): string {
+  if (written.at !== at) written = { at, text: new Date(at).toISOString() };
+  return written.text;
 }

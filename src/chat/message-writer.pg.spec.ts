@@ -6,8 +6,8 @@ import { startProxy, type Proxy } from '../../test/support/proxy.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
 import { loadConfig } from '../config.js';
 import { Database } from '../database/database.js';
-import { appendMessages, laneOf, type Outcome } from './message.store.js';
-import { MessageWriter } from './message-writer.js';
+import { appendMessages, laneOf } from './message.store.js';
+import { MessageWriter, type Settled } from './message-writer.js';
 
 let test: TestDatabase;
 let proxy: Proxy;
@@ -47,13 +47,13 @@ function startWriter(lanes = 1, url = test.url) {
     onDoubtEnded: () => undefined,
   });
   const send = (roomId: string, content: string, clientMsgId?: string, user: Person = ann) =>
-    writer.append({ roomId, userId: user.id, content, clientMsgId });
+    new Promise<Settled>((settled) => writer.append({ roomId, userId: user.id, content, clientMsgId }, settled));
   return { send, failures };
 }
 
-const seqOf = async (sent: Promise<Outcome>): Promise<number | string> => {
-  const outcome = await sent.catch((error: unknown) => ({ status: (error as { code: string }).code }));
-  return 'seq' in outcome ? outcome.seq : outcome.status;
+const seqOf = async (sent: Promise<Settled>): Promise<number | string> => {
+  const outcome = await sent;
+  return 'seq' in outcome ? outcome.seq : outcome.status === 'failed' ? outcome.error.code : outcome.status;
 };
 
 it('a message that the database refuses is refused alone; its neighbours are stored, in order', async () => {

@@ -76,9 +76,14 @@ function setUp(options: Partial<WriterOptions> = {}) {
     }
   };
   const send = (content: string, { roomId = 'room', userId = 'ann', clientMsgId }: Partial<NewMessage> = {}) =>
-    writer.append({ roomId, userId, content, clientMsgId });
+    appended(writer, { roomId, userId, content, clientMsgId });
   return { writer, clock, flight, flights, failures, stored, doubts, send };
 }
+
+const appended = (writer: MessageWriter, message: NewMessage): Promise<Outcome> =>
+  new Promise((stored, failed) => {
+    writer.append(message, (settled) => (settled.status === 'failed' ? failed(settled.error) : stored(settled)));
+  });
 
 /** The outcome's seq, or the code that the sender was told. */
 const answer = (sent: Promise<Outcome>): Promise<number | ErrorCode | 'another error'> =>
@@ -458,7 +463,7 @@ it('whatever the database does, every send is answered, truly and once, and each
             content: `${n}${poison ? ' poison' : ''}`,
             clientMsgId: key === undefined ? undefined : `${key}`,
           };
-          sent.push({ message, told: answer(writer.append(message)) });
+          sent.push({ message, told: answer(appended(writer, message)) });
           if (burst > 0 && n % burst === 0) await new Promise((later) => setImmediate(later));
         }
         const answers = await Promise.all(sent.map(({ told }) => told));

@@ -11,6 +11,17 @@ export function encode<Event extends keyof ServerEvents>(event: Event, data: Ser
   return JSON.stringify(id === undefined ? { event, data } : { event, id, data });
 }
 
+/**
+ * The reply that every send has: written out, for JSON.stringify and the object for it cost twice as much.
+ * @param ack its room, key and time are UUIDs and ISO 8601, which JSON leaves as they are
+ */
+export function encodeAck(ack: ServerEvents['message_ack'], id?: CommandId): string {
+  const idField = id === undefined ? '' : `"id":${typeof id === 'number' ? id : JSON.stringify(id)},`;
+  const keyField = ack.client_msg_id === undefined ? '' : `"client_msg_id":"${ack.client_msg_id}",`;
+  const epochField = ack.epoch === undefined ? '' : `,"epoch":${JSON.stringify(ack.epoch)}`;
+  return `{"event":"message_ack",${idField}"data":{"room_id":"${ack.room_id}",${keyField}"id":${ack.id},"seq":${ack.seq},"created_at":"${ack.created_at}","duplicate":${ack.duplicate}${epochField}}}`;
+}
+
 /** @param roomId the room that it is about, where the command does not say it or is none */
 export function encodeError(error: ClientError, id?: CommandId, roomId?: string): string {
   const { retryAfterMs, fields } = error.details;

@@ -10,14 +10,14 @@ import type { AccessTokens, Identity } from '../auth/access-tokens.js';
 import type { Sessions } from '../auth/sessions.js';
 import type { Config } from '../config.js';
 import { closeCodes, type CloseReason } from '../protocol/close-codes.js';
+import type { Stored } from '../chat/chat.service.js';
 import { parseCommand, RefusedFrame, type Command, type CommandId } from '../protocol/commands.js';
-import { encode, encodeError, type ServerEvents } from '../protocol/encode.js';
+import { encode, encodeAck, encodeError, type ServerEvents } from '../protocol/encode.js';
 import { ClientError } from '../protocol/errors.js';
 import { limits, wireLimits } from '../protocol/limits.js';
 import type { Push } from '../protocol/pushes.js';
 import type { Reply } from '../protocol/replies.js';
 import type { RealtimeCounters } from './counters.js';
-import { textFrame } from './frame.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
 import { RoomStreams, type Join, type StreamParts } from './room-streams.js';
@@ -118,7 +118,7 @@ export class Connection {
     const join = JSON.stringify({ event: 'join_room', data: { room_id: this.firstRoomId } });
     this.queue.unshift(join);
     this.queuedChars += join.length;
-    if (!this.accepting) void this.acceptQueued();
+    if (!this.accepting) this.acceptQueued();
   }
 
   /** Closes what has outlived its token, its chance to authenticate, or its time to take what waits for it. Called about once a second. */
@@ -138,7 +138,7 @@ export class Connection {
   }
 
   push<Event extends keyof Push>(event: Event, data: ServerEvents[Event]): void {
-    this.outbox.put(textFrame(encode(event, data)));
+    this.outbox.put(encode(event, data));
   }
 
   /** Ends the connection after what waits was written, and cuts it when the peer does not take part in that. */
@@ -179,8 +179,8 @@ export class Connection {
     const text = data.toString();
     this.queue.push(text);
     this.queuedChars += text.length;
-    this.holdOrRead();
-    if (!this.accepting) void this.acceptQueued();
+    if (this.accepting) this.holdOrRead();
+    else this.acceptQueued();
   }
 
   /** Answers the last ping of a turn only, as RFC 6455 lets it (section 5.5.3): a flood of them costs one write a turn. */
@@ -202,16 +202,14 @@ export class Connection {
     this.holdOrRead();
     setImmediate(() => {
       this.framesLeft = framesPerTurn;
-      if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
-      else this.holdOrRead();
+      this.acceptMore();
     });
   }
 
   /** The socket has taken all that waited for it. */
   private drained(): void {
     if (this.closing) return;
-    if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
-    else this.holdOrRead();
+    this.acceptMore();
     void this.streams.catchUp();
   }
 
@@ -229,7 +227,13 @@ export class Connection {
     else this.socket.resume();
   }
 
-  private async acceptQueued(): Promise<void> {
+  /** Something that held it up may be over: accepts what waits, or reads on. */
+  private acceptMore(): void {
+    if (!this.accepting && this.queue.length > 0) this.acceptQueued();
+    else if (this.socket.isPaused) this.holdOrRead();
+  }
+
+  private acceptQueued(): void {
     this.accepting = true;
     while (this.queue.length > 0 && this.framesLeft > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
       this.takeTurn();
@@ -237,23 +241,27 @@ export class Connection {
       this.queuedChars -= text.length;
       const command = read(text);
       // Rooms are joined beside each other; whatever else there is waits for the joins before it.
-      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) {
-        await this.streams.joined();
-        if (this.closing) break;
-      }
-      if (command instanceof RefusedFrame) {
-        this.refuse(command);
-        continue;
-      }
-      this.badFrames = 0;
-      try {
-        this.accept(command);
-      } catch (error) {
-        this.replyError(error, command.id);
-      }
+      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) return void this.acceptAfterJoins(command);
+      this.answer(command);
     }
     this.accepting = false;
     this.holdOrRead();
+  }
+
+  private async acceptAfterJoins(command: Command | RefusedFrame): Promise<void> {
+    await this.streams.joined();
+    if (!this.closing) this.answer(command);
+    this.acceptQueued();
+  }
+
+  private answer(command: Command | RefusedFrame): void {
+    if (command instanceof RefusedFrame) return this.refuse(command);
+    this.badFrames = 0;
+    try {
+      this.accept(command);
+    } catch (error) {
+      this.replyError(error, command.id);
+    }
   }
 
   private accept(command: Command): undefined {
@@ -296,31 +304,28 @@ export class Connection {
   private acceptSend({ data, id }: Command & { event: 'send_message' }): undefined {
     const clientMsgId = data.client_msg_id ?? undefined;
     this.unanswered++;
-    this.parts.chat
-      .send({ roomId: data.room_id, userId: this.userId, content: data.content, clientMsgId })
-      .then(
-        (stored) => {
-          if (id === undefined && clientMsgId === undefined) return;
-          const ack = {
-            room_id: data.room_id,
-            ...(clientMsgId !== undefined && { client_msg_id: clientMsgId }),
-            id: stored.id,
-            seq: stored.seq,
-            ...(this.parts.feed.epoch !== this.helloEpoch && { epoch: this.parts.feed.epoch }),
-          };
-          this.reply('message_ack', { ...ack, created_at: stored.createdAt, duplicate: stored.duplicate }, id);
-        },
-        (error: unknown) => this.replyError(error, id),
-      )
-      .finally(() => {
-        this.unanswered--;
-        if (!this.accepting && this.queue.length > 0) void this.acceptQueued();
-        else this.holdOrRead();
-      });
+    this.parts.chat.submit({ roomId: data.room_id, userId: this.userId, content: data.content, clientMsgId }, (result) => {
+      this.unanswered--;
+      if (result instanceof ClientError) this.replyError(result, id);
+      else if (id !== undefined || clientMsgId !== undefined) this.replyAck(data.room_id, clientMsgId, result, id);
+      this.acceptMore();
+    });
+  }
+
+  private replyAck(
+    roomId: string,
+    clientMsgId: string | undefined,
+    { id, seq, createdAt, duplicate }: Stored,
+    commandId?: CommandId,
+  ): void {
+    const key = clientMsgId !== undefined && { client_msg_id: clientMsgId };
+    const { epoch } = this.parts.feed;
+    const ack = { room_id: roomId, ...key, id, seq, created_at: createdAt, duplicate, ...(epoch !== this.helloEpoch && { epoch }) };
+    this.outbox.put(encodeAck(ack, commandId));
   }
 
   private reply<Event extends keyof Reply>(event: Event, data: ServerEvents[Event], id?: CommandId): undefined {
-    this.outbox.put(textFrame(encode(event, data, id)));
+    this.outbox.put(encode(event, data, id));
   }
 
   private refuse({ error, id }: RefusedFrame): void {
@@ -334,7 +339,7 @@ export class Connection {
     const answer = isKnown ? error : new ClientError('internal');
     const { errors } = this.parts.counters;
     errors[answer.code] = (errors[answer.code] ?? 0) + 1;
-    this.outbox.put(textFrame(encodeError(answer, id, roomId)));
+    this.outbox.put(encodeError(answer, id, roomId));
   }
 }
 

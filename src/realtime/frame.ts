@@ -4,20 +4,32 @@
  */
 export function textFrame(text: string): Buffer {
   const bytes = Buffer.byteLength(text);
-  const headerBytes = bytes < 126 ? 2 : bytes < 65_536 ? 4 : 10;
-  const frame = Buffer.allocUnsafe(headerBytes + bytes);
-  frame[0] = 0x81;
-  if (headerBytes === 2) {
-    frame[1] = bytes;
-  } else if (headerBytes === 4) {
-    frame[1] = 126;
-    frame.writeUInt16BE(bytes, 2);
-  } else {
-    frame[1] = 127;
-    frame.writeBigUInt64BE(BigInt(bytes), 2);
-  }
-  frame.write(text, headerBytes);
+  const frame = Buffer.allocUnsafe(frameBytes(bytes));
+  writeFrame(frame, 0, text, bytes);
   return frame;
+}
+
+/** How many bytes the frame of a text has that has so many. */
+export const frameBytes = (textBytes: number): number => textBytes + (textBytes < 126 ? 2 : textBytes < 65_536 ? 4 : 10);
+
+/**
+ * Writes a text's frame at a place of a buffer.
+ * @returns where it ends
+ */
+export function writeFrame(into: Buffer, at: number, text: string, textBytes: number): number {
+  into[at] = 0x81;
+  if (textBytes < 126) {
+    into[at + 1] = textBytes;
+  } else if (textBytes < 65_536) {
+    into[at + 1] = 126;
+    into.writeUInt16BE(textBytes, at + 2);
+  } else {
+    into[at + 1] = 127;
+    into.writeBigUInt64BE(BigInt(textBytes), at + 2);
+  }
+  const end = at + frameBytes(textBytes);
+  into.write(text, end - textBytes);
+  return end;
 }
 
 /** How many frames a buffer holds that was put together from whole ones of `textFrame`. */

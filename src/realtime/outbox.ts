@@ -6,13 +6,13 @@
  */
 import type { Socket } from 'node:net';
 import type { RealtimeCounters } from './counters.js';
-import { countFrames } from './frame.js';
+import { countFrames, frameBytes, textFrame, writeFrame } from './frame.js';
 
 /** Below this, copying frames together is cheaper than a gathered write. */
 const joinBelowBytes = 65_536;
 
 export class Outbox {
-  private frames: Buffer[] = [];
+  private frames: (Buffer | string)[] = [];
   private bytes = 0;
   private closed = false;
   /** When something was first refused for want of room, in ms of the process; undefined again once the peer has taken everything. */
@@ -48,11 +48,12 @@ export class Outbox {
     return false;
   }
 
-  put(frame: Buffer): void {
+  /** @param frame whole frames, which other sockets may have too; or the text of one, which is framed with all others of the turn */
+  put(frame: Buffer | string): void {
     if (this.closed) return;
     if (this.frames.length === 0) schedule(this);
     this.frames.push(frame);
-    this.bytes += frame.length;
+    this.bytes += typeof frame === 'string' ? frameBytes(Buffer.byteLength(frame)) : frame.length;
   }
 
   flush(): void {
@@ -61,13 +62,13 @@ export class Outbox {
     this.bytes = 0;
     if (!this.socket.writable) return;
     this.counters.bytesOut += bytes;
-    for (const frame of frames) this.counters.framesOut += countFrames(frame);
+    for (const frame of frames) this.counters.framesOut += typeof frame === 'string' ? 1 : countFrames(frame);
     const [only] = frames;
-    if (only !== undefined && frames.length === 1) this.socket.write(only);
-    else if (bytes < joinBelowBytes) this.socket.write(Buffer.concat(frames, bytes));
+    if (only instanceof Buffer && frames.length === 1) this.socket.write(only);
+    else if (bytes < joinBelowBytes) this.socket.write(join(frames, bytes));
     else {
       this.socket.cork();
-      for (const frame of frames) this.socket.write(frame);
+      for (const frame of frames) this.socket.write(typeof frame === 'string' ? textFrame(frame) : frame);
       this.socket.uncork();
     }
     // What the kernel takes at once, however much, brings no 'drain'.
@@ -84,6 +85,16 @@ export class Outbox {
     this.flush();
     this.closed = true;
   }
+}
+
+function join(frames: readonly (Buffer | string)[], bytes: number): Buffer {
+  const joined = Buffer.allocUnsafe(bytes);
+  let at = 0;
+  for (const frame of frames) {
+    if (typeof frame === 'string') at = writeFrame(joined, at, frame, Buffer.byteLength(frame));
+    else at += frame.copy(joined, at);
+  }
+  return joined;
 }
 
 let dirty: Outbox[] = [];

@@ -14,7 +14,6 @@ import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 import { encode, type ServerEvents } from '../protocol/encode.js';
 import type { Reply } from '../protocol/replies.js';
-import { textFrame } from './frame.js';
 import type { Hub } from './hub.js';
 import type { Outbox } from './outbox.js';
 import type { Subscriber, Subscription } from './subscription.js';
@@ -202,7 +201,7 @@ export class RoomStreams implements Subscriber {
   private replyJoined(roomId: string, lastSeq: number, id?: CommandId): undefined {
     const { feed, presence } = this.parts;
     this.reply('joined_room', { room_id: roomId, last_seq: lastSeq, epoch: feed.epoch, ...presence.list(roomId) }, id);
-    for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(textFrame(text));
+    for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(text);
   }
 
   private async confirm(subscription: Subscription): Promise<void> {
@@ -230,7 +229,7 @@ export class RoomStreams implements Subscriber {
     for (const subscription of this.subscriptions.values()) {
       if (!this.outbox.hasRoom) return; // called again when it has drained
       if (!subscription.takeMissedSignals()) continue;
-      for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(textFrame(text));
+      for (const text of this.parts.presence.framesAfresh(subscription.room.roomId, this.userId)) this.outbox.put(text);
     }
   }
 
@@ -247,7 +246,7 @@ export class RoomStreams implements Subscriber {
   }
 
   private reply<Event extends keyof Reply>(event: Event, data: ServerEvents[Event], id?: CommandId): undefined {
-    this.outbox.put(textFrame(encode(event, data, id)));
+    this.outbox.put(encode(event, data, id));
   }
 }
 

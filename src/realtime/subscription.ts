@@ -13,7 +13,6 @@ import { encode, encodeHistory } from '../protocol/encode.js';
 import type { ResyncReason } from '../protocol/replies.js';
 import type { StreamFaults } from './counters.js';
 import { frameRuns, liveFrames } from './entries.js';
-import { textFrame } from './frame.js';
 import type { Outbox } from './outbox.js';
 
 /** What a subscription needs of the connection that has it. */
@@ -184,7 +183,7 @@ export class Subscription {
   private putResync(reason: ResyncReason, lastSeq: number, id?: CommandId): void {
     this.cursor = lastSeq;
     const data = { room_id: this.room.roomId, reason, last_seq: lastSeq, epoch: this.feed.epoch };
-    this.owner.outbox.put(textFrame(encode('resync', data, id)));
+    this.owner.outbox.put(encode('resync', data, id));
   }
 
   private putLive(entries: readonly LogEntry[]): void {
@@ -199,7 +198,7 @@ export class Subscription {
       const messages = run.filter(({ event }) => event === undefined).map(({ json }) => json);
       const events = run.filter(({ event }) => event !== undefined).map(({ json }) => json);
       const hasMore = !isLastPage || n < runs.length - 1;
-      this.owner.outbox.put(textFrame(encodeHistory(this.room.roomId, messages, events, run.at(-1)?.seq ?? this.cursor, hasMore, id)));
+      this.owner.outbox.put(encodeHistory(this.room.roomId, messages, events, run.at(-1)?.seq ?? this.cursor, hasMore, id));
     }
   }
 

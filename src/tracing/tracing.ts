@@ -90,7 +90,7 @@ export class Tracing implements SendTracer {
     return span;
   }
 
-  sending<T>(send: NewMessage, accept: () => T): T {
+  sending(send: NewMessage, accept: () => void): void {
     const span = this.current.getStore();
     if (span === undefined) return accept();
     if (span.isRecording()) this.senders.set(send, span.spanContext());
