@@ -227,12 +227,15 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   private payloadReader(): PayloadReader {
     return {
       wants: (roomId) => this.rooms.has(roomId),
-      entry: (roomId, entry) => {
+      entries: (roomId, entries) => {
         const room = this.rooms.get(roomId);
         if (room === undefined) return;
-        if (!this.isProven) return room.exists(entry.seq);
-        if (room.take(entry)) this.deliver(roomId, [entry]);
-        else if (room.isBehind) void this.repair(room);
+        if (!this.isProven) {
+          for (const { seq } of entries) room.exists(seq);
+          return;
+        }
+        this.take(room, entries);
+        if (room.isBehind) void this.repair(room);
       },
       upTo: (roomId, seq) => {
         const room = this.rooms.get(roomId);

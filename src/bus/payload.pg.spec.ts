@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import pg from 'pg';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
@@ -7,18 +9,24 @@ import { eventually } from '../../test/support/eventually.js';
 import { digest, readPayload, type LogEntry, type PayloadReader } from './payload.js';
 
 class Reading implements PayloadReader {
-  readonly entries: LogEntry[] = [];
+  readonly read: LogEntry[] = [];
+  /** Of each entry, the room that it was given for. */
+  readonly rooms: string[] = [];
   readonly ranges: [string, number][] = [];
   readonly beats: string[] = [];
   constructor(readonly wanted: (roomId: string) => boolean = () => true) {}
   wants = (roomId: string) => this.wanted(roomId);
-  entry = (_: string, entry: LogEntry) => void this.entries.push(entry);
+  entries = (roomId: string, entries: readonly LogEntry[]) => {
+    this.read.push(...entries);
+    this.rooms.push(...entries.map(() => roomId));
+  };
   upTo = (roomId: string, seq: number) => void this.ranges.push([roomId, seq]);
   signal = (): void => undefined;
   heartbeat = (beat: string) => void this.beats.push(beat);
 }
 
 const someRoom = '01890000-0000-7000-8000-000000000001';
+const otherRoom = '01890000-0000-7000-8000-000000000002';
 const seqs = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
 
 describe('a payload', () => {
@@ -29,7 +37,7 @@ describe('a payload', () => {
       fc.property(fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), fc.stringMatching(/^[0-9a-f]{32}\n[mehr]\{.*$/)), (payload) => {
         const reading = new Reading();
         expect(readPayload(payload, key, reading)).toBe(false);
-        expect([...reading.entries, ...reading.ranges, ...reading.beats]).toEqual([]);
+        expect([...reading.read, ...reading.ranges, ...reading.beats]).toEqual([]);
       }),
       { numRuns: 1_000 },
     );
@@ -50,22 +58,24 @@ describe('a payload', () => {
 
   it('with a right digest says what was written into it, in its order', () => {
     const content = fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed());
+    const room_id = fc.constantFrom(someRoom, otherRoom);
     const line = fc.oneof(
-      fc.record({ tag: fc.constantFrom('m', 'e'), room_id: fc.constant(someRoom), seq: seqs, content }),
-      fc.record({ tag: fc.constant('r'), room_id: fc.constant(someRoom), seq: seqs }),
+      { weight: 4, arbitrary: fc.record({ tag: fc.constantFrom('m', 'm', 'm', 'e'), room_id, seq: seqs, content }) },
+      { weight: 1, arbitrary: fc.record({ tag: fc.constant('r'), room_id, seq: seqs }) },
     );
     fc.assert(
       fc.property(fc.array(line), (written) => {
-        const texts = written.map(({ tag, ...fields }) => ({ tag, seq: fields.seq, json: JSON.stringify(fields) }));
+        const texts = written.map(({ tag, ...fields }) => ({ tag, ...fields, json: JSON.stringify(fields) }));
         const lines = texts.map(({ tag, json }) => `\n${tag}${json}`).join('');
         const reading = new Reading();
         expect(readPayload(digest(lines, key) + lines, key, reading)).toBe(true);
         const entries = texts.filter(({ tag }) => tag !== 'r');
-        expect(reading.entries.map(({ seq, json }) => ({ seq, json }))).toEqual(entries.map(({ seq, json }) => ({ seq, json })));
-        expect(reading.entries.map(({ event }) => event)).toEqual(
+        expect(reading.read.map(({ seq, json }) => ({ seq, json }))).toEqual(entries.map(({ seq, json }) => ({ seq, json })));
+        expect(reading.read.map(({ event }) => event)).toEqual(
           entries.map(({ tag, json }) => (tag === 'e' ? (JSON.parse(json) as unknown) : undefined)),
         );
-        expect(reading.ranges).toEqual(texts.filter(({ tag }) => tag === 'r').map(({ seq }) => [someRoom, seq]));
+        expect(reading.rooms).toEqual(entries.map((entry) => entry.room_id));
+        expect(reading.ranges).toEqual(texts.filter(({ tag }) => tag === 'r').map((range) => [range.room_id, range.seq]));
       }),
     );
   });
@@ -82,11 +92,31 @@ describe('a payload', () => {
         const lines = mangled.join('');
         const reading = new Reading();
         readPayload(digest(lines, key) + lines, key, reading);
-        for (const seq of [...reading.entries.map((entry) => entry.seq), ...reading.ranges.map(([, upTo]) => upTo)])
+        for (const seq of [...reading.read.map((entry) => entry.seq), ...reading.ranges.map(([, upTo]) => upTo)])
           expect(Number.isSafeInteger(seq)).toBe(true);
       }),
       { numRuns: 2_000 },
     );
+  });
+
+  it('is not kept in memory by the few messages of it that are', () => {
+    const heapMiB = () => {
+      setFlagsFromString('--expose-gc');
+      (runInNewContext('gc') as () => void)();
+      return process.memoryUsage().heapUsed / 1_048_576;
+    };
+    const kept: LogEntry[] = [];
+    const reading = Object.assign(new Reading((roomId) => roomId === someRoom), {
+      entries: (_: string, entries: readonly LogEntry[]) => void kept.push(...entries),
+    });
+    const before = heapMiB();
+    for (let seq = 1; seq <= 4_000; seq++) {
+      const line = (roomId: string, content: string) => `\nm${JSON.stringify({ room_id: roomId, seq, content })}`;
+      const lines = line(someRoom, 'of ours') + line(otherRoom, 'x'.repeat(7_500)) + line(someRoom, 'of ours');
+      readPayload(digest(lines, key) + lines, key, reading);
+    }
+    expect(kept).toHaveLength(8_000);
+    expect(heapMiB() - before).toBeLessThan(6);
   });
 
   it('that was changed in one place is refused', () => {
@@ -127,9 +157,9 @@ describe('a payload', () => {
         expect(readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), all)).toBe(true);
         readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), one);
       }
-      const stored = all.entries.map(({ json }) => JSON.parse(json) as { room_id: string; content?: string });
-      expect(one.entries.map(({ json }) => json)).toEqual(
-        all.entries.filter(({ json }) => json.includes(rooms[1] ?? '')).map(({ json }) => json),
+      const stored = all.read.map(({ json }) => JSON.parse(json) as { room_id: string; content?: string });
+      expect(one.read.map(({ json }) => json)).toEqual(
+        all.read.filter(({ json }) => json.includes(rooms[1] ?? '')).map(({ json }) => json),
       );
       for (const room of rooms) {
         expect(stored.filter(({ room_id, content }) => room_id === room && content !== undefined).map(({ content }) => content)).toEqual(
@@ -137,7 +167,7 @@ describe('a payload', () => {
         );
       }
       expect(all.ranges.map(([room]) => room).toSorted()).toEqual([...rooms].toSorted());
-      expect(all.entries.at(-1)?.event).toMatchObject({ kind: 'left', user_id: ann.id, username: ann.name });
+      expect(all.read.at(-1)?.event).toMatchObject({ kind: 'left', user_id: ann.id, username: ann.name });
       await listener.end();
     });
   });

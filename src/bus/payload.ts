@@ -20,7 +20,8 @@ export interface LogEntry {
 export interface PayloadReader {
   /** True where the node has use for the room; what is in other rooms is not read further. */
   wants(roomId: string): boolean;
-  entry(roomId: string, entry: LogEntry): void;
+  /** Entries that stand next to each other, in their order; what they hold in memory is not much more than they are. */
+  entries(roomId: string, entries: readonly LogEntry[]): void;
   /** The room has entries up to `seq` that were too large to be sent: read them from the table. */
   upTo(roomId: string, seq: number): void;
   /** Something about a wanted room that is not in its log. */
@@ -37,27 +38,58 @@ export function readPayload(payload: string, key: Buffer, reader: PayloadReader)
   const lines = payload.slice(digestLength);
   const given = Buffer.from(payload.slice(0, digestLength), 'latin1');
   if (given.length < digestLength || !timingSafeEqual(given, Buffer.from(digest(lines, key), 'latin1'))) return false;
-  let from = 1;
-  while (from < lines.length) {
-    let to = lines.indexOf('\n', from);
-    if (to === -1) to = lines.length;
-    readLine(lines.charAt(from), lines.slice(from + 1, to), reader);
-    from = to + 1;
+  for (let at = 1, end = 1; at < lines.length; at = end + 1) {
+    const tag = lines.charAt(at);
+    end = tag === 'm' ? readMessages(lines, at, reader) : endOfLine(lines, at);
+    if (tag !== 'm') readLine(tag, lines.slice(at + 1, end), lines.length, reader);
   }
   return true;
 }
 
-function readLine(tag: string, text: string, reader: PayloadReader): void {
+/**
+ * Reads the message that stands at `at` and those of the same room right behind it.
+ * @returns where the last of them ends
+ */
+function readMessages(lines: string, at: number, reader: PayloadReader): number {
+  const sameRoom = lines.slice(at, at + 1 + roomIdAt + 36);
+  let end = endOfLine(lines, at);
+  while (lines.startsWith(sameRoom, end + 1)) end = endOfLine(lines, end + 1);
+  const roomId = sameRoom.slice(1 + roomIdAt);
+  if (!reader.wants(roomId)) return end;
+  const run = ownText(lines.slice(at, end), lines.length);
+  const entries: LogEntry[] = [];
+  for (let from = 0; from < run.length;) {
+    const to = endOfLine(run, from);
+    const json = run.slice(from + 1, to);
+    const seq = seqOf(json);
+    if (Number.isSafeInteger(seq)) entries.push({ seq, json });
+    from = to + 1;
+  }
+  if (entries.length > 0) reader.entries(roomId, entries);
+  return end;
+}
+
+function readLine(tag: string, text: string, payloadChars: number, reader: PayloadReader): void {
   if (tag === 'h') return reader.heartbeat(text);
   const roomId = text.slice(roomIdAt, roomIdAt + 36);
   if (!reader.wants(roomId)) return;
   if (tag === 't' || tag === 'p') return reader.signal(tag, text);
-  const seq = Number.parseInt(text.slice(seqAt, seqAt + 17), 10);
+  const seq = seqOf(text);
   if (!Number.isSafeInteger(seq)) return;
-  const entry = tag === 'm' ? { seq, json: text } : tag === 'e' ? readEvent(seq, text) : undefined;
-  if (entry !== undefined) reader.entry(roomId, entry);
+  const entry = tag === 'e' ? readEvent(seq, ownText(text, payloadChars)) : undefined;
+  if (entry !== undefined) reader.entries(roomId, [entry]);
   else reader.upTo(roomId, seq); // 'r', or what can't be read here
 }
+
+function endOfLine(lines: string, from: number): number {
+  const end = lines.indexOf('\n', from);
+  return end === -1 ? lines.length : end;
+}
+
+const seqOf = (json: string): number => Number.parseInt(json.slice(seqAt, seqAt + 17), 10);
+
+/** A slice keeps its whole payload in memory, other rooms' messages with it: where that is more than twice as much, a copy of it. */
+const ownText = (slice: string, payloadChars: number): string => (2 * slice.length >= payloadChars ? slice : Buffer.from(slice).toString());
 
 export const eventEntry = (seq: number, json: string): LogEntry => ({ seq, json, event: JSON.parse(json) as RoomEvent });
 

@@ -67,8 +67,7 @@ export class RoomLog {
     this.exists(entry.seq);
     if (this.head === undefined || entry.seq !== this.head + 1) return false;
     this.head = entry.seq;
-    // A copy: the text is a slice, which would keep its whole payload in memory, other rooms' messages with it.
-    this.kept.push({ ...entry, json: Buffer.from(entry.json).toString() });
+    this.kept.push(entry);
     this.keptChars += entry.json.length;
     if (this.kept.length > 2 * keptMaxEntries || this.keptChars > 2 * keptMaxChars) this.trim();
     return true;
