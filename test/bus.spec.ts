@@ -64,7 +64,7 @@ describe('whatever the bus does, a room is received complete, in order and once'
       );
     }
     await sending;
-    expect(node.app.get(Feed).counters.reconnects).toBeGreaterThan(reconnects);
+    await eventually(() => node.app.get(Feed).counters.reconnects > reconnects, 'a reconnect');
     await expectWhole(client, 2_000);
   });
 
