@@ -6,6 +6,8 @@ import type { Dice } from './dice.js';
 import type { World } from './world.js';
 
 const sendsPerSecond = 2_000;
+/** Who has so many sends without an answer sends no more until there is one: what a minute's outage piles up, this process could not take in 2 s. */
+const undecidedMax = 500;
 /** Who stays out of the churn of members. */
 const settledCount = 12;
 const callDeadlineMs = 5_000;
@@ -29,6 +31,7 @@ export class Load {
     this.every(1_000 / (sendsPerSecond / burst), () => {
       const client = this.pick(this.clients);
       const room = this.pick(this.rooms);
+      if (client.undecided >= undecidedMax) return;
       const count = 1 + this.dice.below(burst * 2 - 1);
       for (let n = 0; n < count; n++) client.send(room, this.dice.below(50) === 0 ? this.dice.below(9_000) : this.dice.below(40));
     });
