@@ -49,7 +49,7 @@ const options = new Command('npm run bench --')
   .option('--postgres <name=value>', 'setting of the embedded PostgreSQL; may be repeated', setting, {})
   .addHelpText(
     'after',
-    `\nSuites:\n${suites.map(helpOf).join('\n')}\n\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --suite write,end-to-end:10-rooms --seconds 30 --json figures.json`,
+    `\nSuites:\n${suites.map(helpOf).join('\n')}\n\nExamples:\n  npm run bench -- --quick\n  npm run bench -- --suite latency,end-to-end:10-rooms --seconds 30 --json figures.json`,
   )
   .parse()
   .opts<Options>();
