@@ -7,7 +7,7 @@ import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-us
 import type { Scenario } from './scenarios.js';
 import { makeCrowd, readStored, type Crowd, type Stored } from './set-up.js';
 import { countStatements, readStatements, type Statement } from './statements.js';
-import type { Run } from './suite.js';
+import type { Figure, Run, SuiteResult } from './suite.js';
 
 const loadEntry = new URL('./processes/load.ts', import.meta.url);
 
@@ -67,6 +67,23 @@ export async function playScenario(
   } finally {
     await db.end();
   }
+}
+
+/** Plays one scenario after the other, each on nodes of its own. */
+export async function playEach<Load extends Scenario>(
+  run: Run,
+  loads: readonly Load[],
+  figuresOf: (report: LoadReport, load: Load) => Figure[],
+): Promise<Pick<SuiteResult, 'figures' | 'failures'> & { readonly reports: readonly LoadReport[] }> {
+  const reports: LoadReport[] = [];
+  const figures: Figure[] = [];
+  for (const load of loads) {
+    const report = await playScenario(run, load, await run.startNodes(2));
+    await run.stopNodes();
+    reports.push(report);
+    figures.push(...figuresOf(report, load));
+  }
+  return { figures, failures: reports.flatMap(failuresOf), reports };
 }
 
 async function underLoad(

@@ -1,6 +1,6 @@
 import type { Scenario } from '../scenarios.js';
 import type { Figure, Goal, Suite } from '../suite.js';
-import { failuresOf, messagesPerCpuSecond, playScenario, usageNote, type LoadReport } from '../under-load.js';
+import { messagesPerCpuSecond, playEach, usageNote, type LoadReport } from '../under-load.js';
 
 interface Load extends Scenario {
   readonly goals: { readonly messages?: Goal; readonly deliveries?: Goal };
@@ -59,18 +59,10 @@ export const endToEnd: Suite = {
   async run(run) {
     const wanted = loads.filter(({ name }) => run.wants(name));
     const played = wanted.filter(({ name }) => !run.quick || quickLoads.has(name));
-    const reports: LoadReport[] = [];
-    const figures: Figure[] = [];
-    for (const load of played) {
-      const report = await playScenario(run, load, await run.startNodes(2));
-      await run.stopNodes();
-      reports.push(report);
-      figures.push(...figuresOf(report, load));
-    }
+    const { reports, ...result } = await playEach(run, played, figuresOf);
     const leftOut = wanted.filter((load) => !played.includes(load)).map(({ name }) => name);
     return {
-      figures,
-      failures: reports.flatMap(failuresOf),
+      ...result,
       notes: [
         ...played.map(({ name, title }) => `${name}: ${title}`),
         ...reports.map(usageNote),

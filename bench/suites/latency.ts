@@ -1,6 +1,6 @@
 import type { Scenario } from '../scenarios.js';
 import type { Figure, Goal, Suite } from '../suite.js';
-import { failuresOf, playScenario, usageNote, type LoadReport } from '../under-load.js';
+import { playEach, usageNote, type LoadReport } from '../under-load.js';
 
 interface Load extends Scenario {
   readonly goals: { readonly p50: Goal; readonly p99: Goal };
@@ -38,17 +38,9 @@ export const latency: Suite = {
   parts: loads.map(({ name }) => name),
   async run(run) {
     const wanted = loads.filter(({ name }) => run.wants(name));
-    const reports: LoadReport[] = [];
-    const figures: Figure[] = [];
-    for (const load of wanted) {
-      const report = await playScenario(run, load, await run.startNodes(2));
-      await run.stopNodes();
-      reports.push(report);
-      figures.push(...figuresOf(report, load));
-    }
+    const { reports, ...result } = await playEach(run, wanted, figuresOf);
     return {
-      figures,
-      failures: reports.flatMap(failuresOf),
+      ...result,
       notes: [...wanted.map(({ name, title }) => `${name}: ${title}`), ...reports.map(lateNote), ...reports.map(usageNote)],
       detail: reports,
     };

@@ -27,15 +27,18 @@ export class SmallWorld {
   async try(name: ProtectionName): Promise<{ whole: Violation[]; sabotaged: Violation[] }> {
     const { alsoOut, takeOut, ...round } = protections[name];
     const act = (stage: Stage) => round.act(stage);
-    await this.runWithout(undefined);
-    const putBack = await alsoOut?.(this.postgres.sql);
-    const whole = await performOn(this, act);
-    const putBackToo = await takeOut?.(this.postgres.sql);
-    if (takeOut === undefined) await this.runWithout(name);
-    const sabotaged = await performOn(this, act);
-    await putBackToo?.();
-    await putBack?.();
-    return { whole, sabotaged };
+    const putBack: (() => Promise<unknown>)[] = [];
+    const remove = async (part: typeof takeOut) => part && putBack.unshift(await part(this.postgres.sql));
+    try {
+      await this.runWithout(undefined);
+      await remove(alsoOut);
+      const whole = await performOn(this, act);
+      await remove(takeOut);
+      if (takeOut === undefined) await this.runWithout(name);
+      return { whole, sabotaged: await performOn(this, act) };
+    } finally {
+      for (const put of putBack) await put(); // also after a round that failed: the next is judged on a whole server
+    }
   }
 
   async close(): Promise<void> {
