@@ -213,8 +213,9 @@ describe('the socket', () => {
     for (let n = 0; n < 5_000; n++)
       client.raw(JSON.stringify({ event: 'send_message', id: n, data: { room_id: other, content: String(n) } }));
     await client.reaches(other, 5_000, 20_000);
+    // The bus may bring a message to its sender before the acks of its batch are written.
+    await eventually(() => client.frames.filter(({ event }) => event === 'message_ack').length === 5_000, 'an ack for each');
     expect(client.violations).toEqual([]);
-    expect(client.frames.filter(({ event }) => event === 'message_ack')).toHaveLength(5_000);
     await client.close();
   });
 
