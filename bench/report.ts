@@ -31,12 +31,12 @@ export interface Bench {
 export const machineLine = ({ cores, model, memoryGiB, system, node, postgres }: Machine): string =>
   `${cores} cores (${model.trim()}), ${memoryGiB} GiB, ${system}, Node ${node.replace('v', '')}, PostgreSQL ${postgres}`;
 
-const numberText = (value: number): string =>
+export const numberText = (value: number): string =>
   Number.isFinite(value)
     ? value.toLocaleString('en', Math.abs(value) >= 100 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 })
     : 'none';
 
-const goalText = (goal: Goal): string =>
+export const goalText = (goal: Goal): string =>
   'atLeast' in goal ? `at least ${numberText(goal.atLeast)}` : `at most ${numberText(goal.atMost)}`;
 
 const verdict = (goal: Goal, value: number): string => (isReached(goal, value) ? 'reached' : 'MISSED');
@@ -64,7 +64,7 @@ export function suiteText({ name, title, figures, notes }: MeasuredSuite, earlie
   return [`${name}: ${title}`, ...lines, ...notes.map((note) => `    ${note}`)].join('\n');
 }
 
-const ratioText = (ratio: number): string => `${numberText(ratio)} x`;
+export const ratioText = (ratio: number): string => `${numberText(ratio)} x`;
 
 const figureKey = (suite: string, { name }: Pick<Figure, 'name'>): string => `${suite}: ${name}`;
 

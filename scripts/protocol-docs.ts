@@ -14,6 +14,7 @@ import { messageSchema } from '../src/protocol/message.js';
 import { pushSchemas } from '../src/protocol/pushes.js';
 import { repliesTo, replySchemas, resyncReasons } from '../src/protocol/replies.js';
 import { roomEventKinds } from '../src/protocol/room-event.js';
+import { markdownTable, withSection } from './markdown.js';
 
 const document = resolve(import.meta.dirname, '../docs/protocol.md');
 
@@ -77,23 +78,8 @@ const tables: Readonly<Record<string, readonly (readonly string[])[]>> = {
   ],
 };
 
-/** A Markdown table, its columns padded as the formatter pads them. */
-function markdown(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (row: readonly string[]) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
-  return [...rows.slice(0, 1), widths.map((width) => '-'.repeat(width)), ...rows.slice(1)].map(line).join('\n');
-}
-
-/** Puts a text between the two markers of that name. @throws Error when the document has lost a marker. */
-export function withSection(text: string, name: string, section: string): string {
-  const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`docs/protocol.md needs ${begin} and, below it, ${end}.`);
-  return `${text.slice(0, from)}${begin}\n\n${section}\n\n${text.slice(to)}`;
-}
-
 export const withProtocolTables = (text: string): string =>
-  Object.entries(tables).reduce((result, [name, rows]) => withSection(result, name, markdown(rows)), text);
+  Object.entries(tables).reduce((result, [name, rows]) => withSection(result, name, markdownTable(rows)), text);
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await writeFile(document, withProtocolTables(await readFile(document, 'utf8')));

@@ -8,7 +8,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'ws';
-import { withSection } from './protocol-docs.js';
+import { withSection } from './markdown.js';
 
 const frameTimeoutMs = 10_000;
 
