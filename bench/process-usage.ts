@@ -1,5 +1,6 @@
 /** Memory and CPU of processes, from /proc; on other systems than Linux there are no figures. */
 import { readdir, readFile } from 'node:fs/promises';
+import type pg from 'pg';
 
 const ticksPerSecond = 100;
 
@@ -52,6 +53,16 @@ export async function usageOfFamily(parent: number): Promise<Usage> {
     return { at, cpuSeconds: seconds, residentMiB };
   } catch {
     return nothing();
+  }
+}
+
+/** The parent of the server's processes. @returns undefined where the server is on another machine */
+export async function postmasterPid(db: pg.Client): Promise<number | undefined> {
+  try {
+    const { rows } = await db.query<{ pid: string }>(`SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`);
+    return rows[0] && Number(rows[0].pid);
+  } catch {
+    return undefined;
   }
 }
 

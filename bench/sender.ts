@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { contentsOf } from './content.js';
 import type { Dialect } from './dialect.js';
 import type { FrameHandler, LeanSocket } from './lean-socket.js';
 import type { Person } from './plan.js';
@@ -30,7 +31,7 @@ export class Sender implements FrameHandler {
   acked = 0;
   private readonly socket: LeanSocket;
   private readonly sentAt = new Float64Array(inFlightMax);
-  private readonly filler: string;
+  private readonly content: (sentAt: number) => string;
   private sent = 0;
   private answered = 0;
   private lastAnswered = 0;
@@ -48,7 +49,7 @@ export class Sender implements FrameHandler {
     private readonly answers: Answers,
   ) {
     this.roomId = person.roomId;
-    this.filler = ' This is what people say to each other in a room. '.repeat(Math.ceil(options.contentChars / 50));
+    this.content = contentsOf(options.contentChars);
     this.socket = dialect.connect(person, this, () => {
       this.open = true;
       this.onReady();
@@ -79,8 +80,7 @@ export class Sender implements FrameHandler {
     for (let n = 0; n < count; n++) {
       const id = ++this.sent;
       this.sentAt[id % inFlightMax] = dueAt;
-      const content = `${Math.round(dueAt)}${this.filler}`.slice(0, this.options.contentChars);
-      frames += this.dialect.send(id, this.roomId, content, this.options.clientMsgIds ? randomUUID() : undefined);
+      frames += this.dialect.send(id, this.roomId, this.content(dueAt), this.options.clientMsgIds ? randomUUID() : undefined);
     }
     this.socket.write(frames);
   }

@@ -18,8 +18,11 @@ export interface Crowd {
   readonly newcomers: readonly Newcomer[];
 }
 
+/** As much of a scenario as there are people and rooms. */
+type CrowdSize = Pick<Scenario, 'rooms' | 'senders' | 'receivers' | 'arrivals'>;
+
 /** @param nodeUrls the people of each room are spread over the nodes in turn */
-export async function makeCrowd(db: pg.Client, scenario: Scenario, nodeUrls: readonly string[], secret: string): Promise<Crowd> {
+export async function makeCrowd(db: pg.Client, scenario: CrowdSize, nodeUrls: readonly string[], secret: string): Promise<Crowd> {
   const { roomIds, members, people } = castCrowd(scenario, nodeUrls, (user) => accessToken(user, secret));
   await db.query('BEGIN');
   await insertUsers(db, members);
@@ -40,7 +43,7 @@ interface Cast {
 }
 
 /** Who is in which room, on which node; of the same scenario always the same, but for the ids. */
-export function castCrowd({ rooms, senders, receivers }: Scenario, nodeUrls: readonly string[], tokenOf: (user: NewUser) => string): Cast {
+export function castCrowd({ rooms, senders, receivers }: CrowdSize, nodeUrls: readonly string[], tokenOf: (user: NewUser) => string): Cast {
   const roomIds = newRoomIds(rooms);
   const crowd = (count: number) =>
     Array.from({ length: count }, (_, place) => ({

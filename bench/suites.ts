@@ -3,6 +3,7 @@ import { endToEnd } from './suites/end-to-end.js';
 import { latency } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
 import { presence } from './suites/presence.js';
+import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [endToEnd, latency, peersSuite, presence];
+export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, presence];

@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { Node } from './cluster.js';
 import type { DialectName } from './dialect.js';
 import type { FromLoad, LoadResult, ToLoad } from './plan.js';
-import { usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
+import { postmasterPid, usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
 import type { Scenario } from './scenarios.js';
 import { makeCrowd, readStored, type Crowd, type Stored } from './set-up.js';
 import { countStatements, readStatements, type Statement } from './statements.js';
@@ -163,16 +163,6 @@ async function underLoad(
     cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
   }));
   return { scenario, result, refused, problems, processes, ...(statements !== undefined && { statements }) };
-}
-
-/** @returns undefined where the server is on another machine */
-async function postmasterPid(db: pg.Client): Promise<number | undefined> {
-  try {
-    const { rows } = await db.query<{ pid: string }>(`SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid`);
-    return rows[0] && Number(rows[0].pid);
-  } catch {
-    return undefined;
-  }
 }
 
 /** What must not be, in words. */
