@@ -199,6 +199,11 @@ it('a nesting as deep as a frame can hold is refused like any other', () => {
   expect(refusal(`{"event":"ping","data":{"more":${deep}}}`).code).toBe('accepted');
 });
 
+it('a list of rooms as long as a frame can hold is refused for its length, and its items are not looked at', () => {
+  const list = `[${Array.from({ length: limits.frameMaxBytes / 2 - 40 }, () => '1').join()}]`;
+  expect(refusal(`{"event":"join_rooms","data":{"rooms":${list}}}`).message).toBe('rooms: must not have more than 100 items.');
+});
+
 it('the longest content that is allowed fits in a frame, in any script, also with every character escaped', () => {
   for (const content of ['💥', '漢', 'é', '"']) {
     expect(Buffer.byteLength(send(content.repeat(limits.contentMaxCharacters), { client_msg_id: key }))).toBeLessThanOrEqual(

@@ -102,6 +102,9 @@ export function parseCommand(text: string): Command {
   const validator = validators.get(event);
   if (validator === undefined)
     throw new RefusedFrame(new ClientError('unknown_event', `There is no command ${JSON.stringify(event.slice(0, 64))}.`), commandId);
+  if (event === 'join_rooms' && isLongList((data as { rooms?: unknown } | null)?.rooms)) {
+    throw new RefusedFrame(invalidField('rooms', `must not have more than ${limits.joinRoomsMax} items`), commandId);
+  }
   if (!validator.Check(data)) throw new RefusedFrame(invalidPayload(validator, data), commandId);
 
   const command = { event, data, ...(given && { id: commandId }) } as Command;
@@ -112,11 +115,7 @@ export function parseCommand(text: string): Command {
     const ids = new Set<string>();
     for (const [n, room] of command.data.rooms.entries()) {
       room.room_id = room.room_id.toLowerCase();
-      if (ids.has(room.room_id)) {
-        const field = `rooms.${n}.room_id`;
-        const message = 'stands there twice';
-        throw new RefusedFrame(new ClientError('invalid_payload', `${field}: ${message}.`, { fields: [{ field, message }] }), commandId);
-      }
+      if (ids.has(room.room_id)) throw new RefusedFrame(invalidField(`rooms.${n}.room_id`, 'stands there twice'), commandId);
       ids.add(room.room_id);
     }
   }
@@ -144,6 +143,12 @@ function characters(text: string): number {
   for (const _ of text) count++;
   return count;
 }
+
+/** Asked before the schema, which would name what is wrong with each item: with those that a frame can hold, for a second. */
+const isLongList = (rooms: unknown): boolean => Array.isArray(rooms) && rooms.length > limits.joinRoomsMax;
+
+const invalidField = (field: string, message: string): ClientError =>
+  new ClientError('invalid_payload', `${field}: ${message}.`, { fields: [{ field, message }] });
 
 function invalidPayload(validator: Validator, data: unknown): ClientError {
   const fields = validator.Errors(data).map(({ instancePath, message, keyword, params }) => {
