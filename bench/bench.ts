@@ -4,11 +4,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus, release, totalmem, type as systemType } from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
-import pg from 'pg';
 import { startPostgres } from './cluster.js';
-import { figuresByName, machineLine, suiteText, type Bench, type Machine, type MeasuredSuite } from './report.js';
+import { machineLine, thisMachine, type Machine } from './machine.js';
+import { figuresByName, suiteText, type Bench, type MeasuredSuite } from './report.js';
 import { startRun } from './run.js';
 import type { Suite } from './suite.js';
 import { suites } from './suites.js';
@@ -126,24 +125,6 @@ async function measure(suite: Suite, parts: ReadonlySet<string>, serverUrl: stri
     return { name: suite.name, title: suite.title, ...(await suite.run(run)) };
   } finally {
     await run.end();
-  }
-}
-
-async function thisMachine(serverUrl: string): Promise<Machine> {
-  const db = new pg.Client({ connectionString: serverUrl });
-  await db.connect();
-  try {
-    const { rows } = await db.query<{ server_version: string }>('SHOW server_version');
-    return {
-      cores: availableParallelism(),
-      model: cpus()[0]?.model ?? '',
-      memoryGiB: Math.round(totalmem() / 2 ** 30),
-      system: `${systemType()} ${release()}`,
-      node: process.version,
-      postgres: rows[0]?.server_version ?? '',
-    };
-  } finally {
-    await db.end();
   }
 }
 

@@ -1,18 +1,10 @@
 /** What the bench prints, and the file of `--json` that it can be compared with. */
+import type { Machine } from './machine.js';
 import { isReached, type Figure, type Goal, type SuiteResult } from './suite.js';
 
 export interface MeasuredSuite extends SuiteResult {
   readonly name: string;
   readonly title: string;
-}
-
-export interface Machine {
-  readonly cores: number;
-  readonly model: string;
-  readonly memoryGiB: number;
-  readonly system: string;
-  readonly node: string;
-  readonly postgres: string;
 }
 
 /** The file of `--json`. */
@@ -27,9 +19,6 @@ export interface Bench {
   readonly contentChars: number;
   readonly suites: readonly MeasuredSuite[];
 }
-
-export const machineLine = ({ cores, model, memoryGiB, system, node, postgres }: Machine): string =>
-  `${cores} cores (${model.trim()}), ${memoryGiB} GiB, ${system}, Node ${node.replace('v', '')}, PostgreSQL ${postgres}`;
 
 export const numberText = (value: number): string =>
   Number.isFinite(value)

@@ -1,5 +1,6 @@
 /** The chart of docs/performance.md: each figure that has a goal as a multiple of it, on a logarithmic axis; above 1 the goal is reached. */
-import { goalText, machineLine, numberText, type Bench } from '../bench/report.js';
+import { machineLine } from '../bench/machine.js';
+import { goalText, numberText, type Bench } from '../bench/report.js';
 import { isReached, type Goal } from '../bench/suite.js';
 
 const width = 960;

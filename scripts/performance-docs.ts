@@ -5,7 +5,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { goalText, machineLine, numberText, ratioText, type Bench, type MeasuredSuite } from '../bench/report.js';
+import { machineLine } from '../bench/machine.js';
+import { goalText, numberText, ratioText, type Bench, type MeasuredSuite } from '../bench/report.js';
 import { isReached, type Figure, type Goal } from '../bench/suite.js';
 import { markdownTable, withSection } from './markdown.js';
 import { performanceChart } from './performance-chart.js';

@@ -1,4 +1,5 @@
 /** Every fault there is, by name; in this order `--all` plays them. */
+import type { Dice } from './dice.js';
 import { busFaults } from './faults/bus.js';
 import { clientFaults } from './faults/clients.js';
 import { diskFaults } from './faults/disk.js';
@@ -8,18 +9,37 @@ import { serverFaults } from './faults/server.js';
 import { tableFaults } from './faults/tables.js';
 import { transactionFaults } from './faults/transactions.js';
 
-export const faults = {
-  ...nodeFaults,
-  ...busFaults,
-  ...serverFaults,
-  ...failoverFaults,
-  ...diskFaults,
-  ...transactionFaults,
-  ...tableFaults,
-  ...clientFaults,
-};
+const databaseFaults = { ...busFaults, ...serverFaults, ...failoverFaults, ...transactionFaults };
+
+export const faults = { ...nodeFaults, ...databaseFaults, ...diskFaults, ...tableFaults, ...clientFaults };
 
 export type FaultName = keyof typeof faults;
 
+export const faultNames = Object.keys(faults) as FaultName[];
+
 /** After these, what was acked before may be gone, with its epoch. */
 export const losesCommits: ReadonlySet<FaultName> = new Set<FaultName>(['failover to a lagging standby']);
+
+/** Faults of two of these kinds do not take the same thing in hand, and can be had at once. */
+const kinds = [databaseFaults, nodeFaults, clientFaults].map((kind) => Object.keys(kind) as FaultName[]);
+
+/** Each fault that can be had together with others, with one or two of other kinds. */
+export function mixtures(dice: Dice): FaultName[][] {
+  const shuffled = kinds.map((names) =>
+    shuffle(
+      names.filter((name) => name !== 'nothing'),
+      dice,
+    ),
+  );
+  const most = Math.max(...shuffled.map(({ length }) => length));
+  return Array.from({ length: most }, (_, n) => {
+    const mixture = shuffled.map((names) => names[n % names.length] as FaultName);
+    if (dice.below(2) === 0) mixture.splice(1 + dice.below(mixture.length - 1), 1);
+    return mixture;
+  });
+}
+
+function shuffle<T>(values: readonly T[], dice: Dice): T[] {
+  const rest = [...values];
+  return values.map(() => rest.splice(dice.below(rest.length), 1)[0] as T);
+}

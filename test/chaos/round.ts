@@ -21,7 +21,8 @@ const recoveryDeadlineS = 30;
 const restDeadlineS = 20;
 
 export interface RoundResult {
-  readonly fault: FaultName;
+  /** One, or several at once. */
+  readonly faults: readonly FaultName[];
   readonly seed: number;
   readonly history: History;
   readonly violations: readonly Violation[];
@@ -30,26 +31,27 @@ export interface RoundResult {
   readonly received: number;
   /** From the end of the fault until all clients were connected, with their rooms and nothing undecided, in s. */
   readonly recoveryS: number;
-  /** Why the fault could not be had here; the round was played without it. */
-  readonly skipped?: string;
+  /** Why faults could not be had here; the round was played without them. */
+  readonly skipped: readonly string[];
 }
 
 /** @param recordTo path of the history as JSON lines */
-export async function playRound(world: World, fault: FaultName, seed: number, recordTo?: string): Promise<RoundResult> {
+export async function playRound(world: World, names: readonly FaultName[], seed: number, recordTo?: string): Promise<RoundResult> {
   const recorder = new Recorder(recordTo);
   const { sql } = world.postgres;
   await Promise.all(world.nodes.map((node) => (node.isRunning ? node.ready(30_000) : node.start())));
   const held = await Promise.all(world.nodes.map(async (node) => ({ node, resources: await node.resourcesAtFirst() })));
   for (const { node, resources } of held) recorder.record({ type: 'rest', node: node.name, phase: 'before', resources });
   const cast = await Cast.gather(world, seed, recorder);
-  const outcome = await perform(cast, fault, recorder);
+  const outcome = await perform(cast, names, recorder);
   for (const client of cast.clients) client.stop();
-  await Promise.all(held.map(({ node, resources }) => untilRested(node, resources, recorder)));
+  // A node that did not come back holds whatever it holds.
+  if (outcome.troubles.length === 0) await Promise.all(held.map(({ node, resources }) => untilRested(node, resources, recorder)));
   await recorder.close();
 
   const history: History = { seed, events: recorder.events, tables: await dumpTables(sql, cast.allRooms) };
   return {
-    fault,
+    faults: names,
     seed,
     history,
     violations: [...outcome.troubles, ...check(history)],
@@ -57,7 +59,7 @@ export async function playRound(world: World, fault: FaultName, seed: number, re
     refused: sendsOf(history).filter(({ outcome: answer }) => answer?.type === 'fail').length,
     received: history.events.filter(({ type }) => type === 'receive').length,
     recoveryS: outcome.recoveryS,
-    ...(outcome.skipped !== undefined && { skipped: outcome.skipped }),
+    skipped: outcome.skipped,
   };
 }
 
@@ -65,10 +67,10 @@ interface Outcome {
   readonly recoveryS: number;
   /** What kept the world from healing. */
   readonly troubles: readonly Violation[];
-  readonly skipped?: string | undefined;
+  readonly skipped: readonly string[];
 }
 
-async function perform(cast: Cast, fault: FaultName, recorder: Recorder): Promise<Outcome> {
+async function perform(cast: Cast, names: readonly FaultName[], recorder: Recorder): Promise<Outcome> {
   const { world, clients } = cast;
   const load = new Load(world, [...clients], cast.people, cast.rooms, cast.dice);
   let healedAt = performance.now();
@@ -76,10 +78,9 @@ async function perform(cast: Cast, fault: FaultName, recorder: Recorder): Promis
     await eventually(() => clients.every(({ isConnected }) => isConnected), 'all clients to connect', 30_000);
     load.start();
     await seconds(2);
-    recorder.record({ type: 'fault', name: fault, phase: 'begin', ...(losesCommits.has(fault) && { losesCommits: true as const }) });
-    const skipped = await unlessSkipped(faults[fault](cast));
+    const skipped = await befall(cast, names, recorder);
     await Promise.all(world.nodes.map((node) => node.ready(60_000)));
-    recorder.record({ type: 'fault', name: fault, phase: 'end' });
+    for (const name of names) recorder.record({ type: 'fault', name, phase: 'end' });
 
     healedAt = performance.now();
     await load.stop();
@@ -95,18 +96,22 @@ async function perform(cast: Cast, fault: FaultName, recorder: Recorder): Promis
   } catch (error) {
     await load.stop().catch(() => undefined);
     const what = error instanceof Error ? error.message : String(error);
-    return { recoveryS: (performance.now() - healedAt) / 1_000, troubles: [{ invariant: 'I8', what, witness: [] }] };
+    return { recoveryS: (performance.now() - healedAt) / 1_000, troubles: [{ invariant: 'I8', what, witness: [] }], skipped: [] };
   }
 }
 
-const unlessSkipped = (played: Promise<void>): Promise<string | undefined> =>
-  played.then(
-    () => undefined,
-    (error: unknown) => {
-      if (error instanceof Skipped) return error.message;
-      throw error;
-    },
-  );
+/** All at once, but that each begins at a moment of its own. @returns why some could not be had */
+async function befall(cast: Cast, names: readonly FaultName[], recorder: Recorder): Promise<string[]> {
+  const played = names.map(async (name, n) => {
+    if (n > 0) await seconds(cast.dice.below(2_000) / 1_000);
+    recorder.record({ type: 'fault', name, phase: 'begin', ...(losesCommits.has(name) && { losesCommits: true as const }) });
+    await faults[name](cast);
+  });
+  const failures = (await Promise.allSettled(played)).flatMap((end) => (end.status === 'rejected' ? [end.reason as Error] : []));
+  const failure = failures.find((error) => !(error instanceof Skipped));
+  if (failure !== undefined) throw failure;
+  return failures.map(({ message }) => message);
+}
 
 /** Who is there, and where they talk. */
 class Cast implements Scene {

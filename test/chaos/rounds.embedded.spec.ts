@@ -29,7 +29,7 @@ describe('three nodes and their PostgreSQL', () => {
   it.each(selection)(
     'keep every promise while this happens: %s (seed %i)',
     async (fault, seed) => {
-      const { violations, acked, received } = await playRound(world, fault, seed);
+      const { violations, acked, received } = await playRound(world, [fault], seed);
       expect(violations).toEqual([]);
       expect(acked).toBeGreaterThan(500);
       expect(received).toBeGreaterThan(acked);

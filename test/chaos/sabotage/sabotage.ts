@@ -1,10 +1,11 @@
 /** Plays the round of a protection twice: with the server as it is, and with this one protection taken out of it. */
-import type { Violation } from '../history.js';
+import type { Invariant, Violation } from '../history.js';
 import { PostgresServer } from '../postgres-server.js';
 import { WorldNode } from '../world.js';
 import { protections, type ProtectionName } from './protections.js';
 import { performOn, type Stage } from './stage.js';
 
+const triesMax = 3;
 const preload = new URL('./without.mjs', import.meta.url);
 
 /** Two nodes and their PostgreSQL. */
@@ -35,10 +36,17 @@ export class SmallWorld {
       const whole = await performOn(this, act);
       await remove(takeOut);
       if (takeOut === undefined) await this.runWithout(name);
-      return { whole, sabotaged: await performOn(this, act) };
+      return { whole, sabotaged: await this.untilBroken(act, round.breaks) };
     } finally {
       for (const put of putBack) await put(); // also after a round that failed: the next is judged on a whole server
     }
+  }
+
+  /** What the round needs happens within the time that a batch waits for a lock; where a busy machine takes longer, the round is played again. */
+  private async untilBroken(act: (stage: Stage) => Promise<void>, breaks: Invariant): Promise<Violation[]> {
+    let found: Violation[] = [];
+    for (let n = 0; n < triesMax && !found.some(({ invariant }) => invariant === breaks); n++) found = await performOn(this, act);
+    return found;
   }
 
   async close(): Promise<void> {
