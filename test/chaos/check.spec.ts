@@ -1,6 +1,18 @@
 import fc from 'fast-check';
 import { check } from './check.js';
-import { place, type Event, type History, type Invariant, type Ok, type Receive, type Resources, type Rest } from './history.js';
+import {
+  place,
+  type Alarms,
+  type Counted,
+  type Event,
+  type Fault,
+  type History,
+  type Invariant,
+  type Ok,
+  type Receive,
+  type Resources,
+  type Rest,
+} from './history.js';
 import { diceOf, type Dice } from './dice.js';
 import { play } from './model.js';
 
@@ -329,6 +341,28 @@ mutations.push([
   (history) => withEvents(history, [...history.events, { type: 'unsent', at: 0, node: 'n1', bytes: 40_000_000, sockets: 12 }]),
 ]);
 
+const alarms: [keyof Alarms, Invariant, Partial<Fault> | undefined][] = [
+  ['streamFaults', 'I5', undefined],
+  ['logHoles', 'I3', { makesHoles: true }],
+  ['unknownSends', 'I12', { leavesDoubt: true }],
+];
+
+const counting = (history: History, of: keyof Alarms, dice: Dice): History | undefined => {
+  const last = one(
+    history.events.filter((event): event is Counted => event.type === 'counted' && event.phase === 'after'),
+    dice,
+  );
+  return last && replaced(history, last, { ...last, alarms: { ...last.alarms, [of]: last.alarms[of] + 1 } });
+};
+
+mutations.push(
+  ...alarms.map(([of, invariant]): (typeof mutations)[number] => [
+    `${of} that a node counted and no client noticed`,
+    invariant,
+    (history, dice) => counting(history, of, dice),
+  ]),
+);
+
 /** A run to try: shorter ones are simpler. */
 const plays = fc.record({ seed: fc.nat(), steps: fc.integer({ min: 1, max: 200 }) });
 
@@ -357,6 +391,14 @@ describe('the checker', () => {
       { numRuns: 30, maxSkipsPerRun: 100 },
     );
     expect(tried).toBeGreaterThan(0);
+  });
+
+  it('finds nothing in what a node counted because of a fault that is just that', () => {
+    for (const [of, , expected] of alarms.filter((alarm) => alarm[2] !== undefined)) {
+      const history = counting(play(diceOf(1), 100), of, diceOf(1)) as History;
+      const fault: Fault = { type: 'fault', at: 0, name: 'some', phase: 'begin', ...expected };
+      expect(check(withEvents(history, [fault, ...history.events]))).toEqual([]);
+    }
   });
 
   it('judges a hundred thousand events in a few seconds', () => {

@@ -4,6 +4,7 @@ import { agreed } from './invariants/agreed.js';
 import { bounded } from './invariants/bounded.js';
 import { withinBudget } from './invariants/budget.js';
 import { contiguous } from './invariants/contiguous.js';
+import { counted } from './invariants/counted.js';
 import { durable } from './invariants/durable.js';
 import { givenOnce } from './invariants/epoch.js';
 import { gapless } from './invariants/gapless.js';
@@ -29,6 +30,7 @@ const invariants = [
   bounded,
   withinBudget,
   givenOnce,
+  counted,
 ];
 
 export const check = (history: History): Violation[] => invariants.flatMap((invariant) => invariant(history));

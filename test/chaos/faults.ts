@@ -20,6 +20,16 @@ export const faultNames = Object.keys(faults) as FaultName[];
 /** After these, what was acked before may be gone, with its epoch. */
 export const losesCommits: ReadonlySet<FaultName> = new Set<FaultName>(['failover to a lagging standby']);
 
+/** During these a send may find no PostgreSQL until its time is over. */
+export const leavesDoubt: ReadonlySet<FaultName> = new Set<FaultName>([
+  'PostgreSQL down for 60 s',
+  'disk of the write-ahead log full',
+  'failover to a synchronous standby',
+  'failover to a lagging standby',
+]);
+
+export const makesHoles: ReadonlySet<FaultName> = new Set<FaultName>(['holes in a log']);
+
 /** Faults of two of these kinds do not take the same thing in hand, and can be had at once. */
 const kinds = [databaseFaults, nodeFaults, clientFaults].map((kind) => Object.keys(kind) as FaultName[]);
 

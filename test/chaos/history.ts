@@ -104,6 +104,10 @@ export interface Fault extends At {
   readonly phase: 'begin' | 'end';
   /** Commits may be lost by it, and their epoch with them. */
   readonly losesCommits?: true;
+  /** PostgreSQL, or the way to it, is away for about as long as a send waits: what became of one may stay unknown to its sender. */
+  readonly leavesDoubt?: true;
+  /** Somebody takes out what was stored. */
+  readonly makesHoles?: true;
 }
 
 /** All is healed, and the room's last seq is this: every open stream has to get there. */
@@ -144,7 +148,24 @@ export interface Unsent extends At {
   readonly sockets: number;
 }
 
-export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head | Rest | Unsent;
+/** What must never happen, as often as the node counted it. */
+export interface Alarms {
+  /** The next seq for the sockets of a room was not the one after the last. */
+  readonly streamFaults: number;
+  readonly logHoles: number;
+  /** Sends of which the node could not tell its client what became of them. */
+  readonly unknownSends: number;
+}
+
+/** Counts of a node over all its restarts; what it counted just before it was killed may be missing. */
+export interface Counted extends At {
+  readonly type: 'counted';
+  readonly node: string;
+  readonly phase: 'before' | 'after';
+  readonly alarms: Alarms;
+}
+
+export type Event = Open | Close | Invoke | Ok | Fail | Unknown | Joined | Left | Receive | Resync | Fault | Head | Rest | Unsent | Counted;
 
 export interface Tables {
   readonly epoch: string;
@@ -171,7 +192,7 @@ export interface History {
   readonly tables: Tables;
 }
 
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I13';
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I13';
 
 export interface Violation {
   readonly invariant: Invariant;

@@ -60,6 +60,7 @@ export function play(dice: Dice, steps: number): History {
     const resources = { connections: 0, followedRooms: 0, queuedSends: 0, busyPoolClients: 0, poolWaiters: 0 };
     for (const node of ['n0', 'n1', 'n2']) {
       events.push({ type: 'rest', at, node, phase, resources: { ...resources, descriptors: 30, timers: 12, memoryMiB: 40 } });
+      events.push({ type: 'counted', at, node, phase, alarms: { streamFaults: 0, logHoles: 0, unknownSends: 0 } });
     }
   };
   rest('before');

@@ -65,6 +65,7 @@ function kindOf({ invariant, witness }: Violation): keyof Harm {
       return (now ?? 0) > (before ?? 0) ? 'lost' : 'doubled';
     }
     case 'I11':
+    case 'I12':
       return 'other';
   }
 }
@@ -117,7 +118,7 @@ function table(rounds: readonly PlayedRound[]): string[] {
     '',
     '*Rounds* are those of the fault alone; in a mixture it was had with others. *Lost*, *doubled*, *reordered* and *leaked* count breaches of what a send or a delivery is promised: acked and not stored, missing from',
     'the log or not delivered within 2 s of the end of the fault (lost); stored, delivered or numbered twice (doubled); in an order that contradicts acks, or differs between observers (reordered); seen by who was no member,',
-    'or although it was refused (leaked). *Other* are resources that a node did not give back. *Worst recovery* is the longest time from the end of a fault until every client was connected, in all its rooms, and had an answer',
+    'or although it was refused (leaked). *Other* are resources that a node did not give back, and sends of which it could not tell what became of them. *Worst recovery* is the longest time from the end of a fault until every client was connected, in all its rooms, and had an answer',
     'to every send.',
     '',
   ];

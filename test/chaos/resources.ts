@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import type { Scrape } from '../support/metrics.js';
-import type { Resources } from './history.js';
+import type { Alarms, Resources } from './history.js';
 
 /** What a node holds, by what it and the system say of it. Connections of the pools count where they are in use, not where they wait for it. */
 export async function resourcesOf(pid: number, metrics: Scrape): Promise<Resources> {
@@ -28,3 +28,17 @@ export const leastOf = (looks: readonly [Resources, ...Resources[]]): Resources 
         Object.entries(look).map(([of, amount]) => [of, Math.min(amount, least[of as keyof Resources])]),
       ) as unknown as Resources,
   );
+
+export const noAlarms: Alarms = { streamFaults: 0, logHoles: 0, unknownSends: 0 };
+
+export const alarmsOf = (metrics: Scrape): Alarms => ({
+  streamFaults: metrics.sum('trunkline_stream_faults_total'),
+  logHoles: metrics.sum('trunkline_log_holes_total'),
+  unknownSends: metrics.value('trunkline_sends_in_doubt_total', { end: 'unknown' }) ?? 0,
+});
+
+export const sumOf = (a: Alarms, b: Alarms): Alarms => ({
+  streamFaults: a.streamFaults + b.streamFaults,
+  logHoles: a.logHoles + b.logHoles,
+  unknownSends: a.unknownSends + b.unknownSends,
+});

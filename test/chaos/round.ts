@@ -5,7 +5,7 @@ import { createPerson, createRoom, type Person } from '../support/people.js';
 import { check } from './check.js';
 import { ChaosClient } from './client.js';
 import { diceOf, type Dice } from './dice.js';
-import { faults, losesCommits, type FaultName } from './faults.js';
+import { faults, leavesDoubt, losesCommits, makesHoles, type FaultName } from './faults.js';
 import { Skipped, type Scene } from './faults/scene.js';
 import { acksOf, sendsOf, type Event, type History, type Resources, type Violation } from './history.js';
 import { bounded } from './invariants/bounded.js';
@@ -42,11 +42,15 @@ export async function playRound(world: World, names: readonly FaultName[], seed:
   await Promise.all(world.nodes.map((node) => (node.isRunning ? node.ready(30_000) : node.start())));
   const held = await Promise.all(world.nodes.map(async (node) => ({ node, resources: await node.resourcesAtFirst() })));
   for (const { node, resources } of held) recorder.record({ type: 'rest', node: node.name, phase: 'before', resources });
+  await recordAlarms(world, 'before', recorder);
   const cast = await Cast.gather(world, seed, recorder);
   const outcome = await perform(cast, names, recorder);
   for (const client of cast.clients) client.stop();
   // A node that did not come back holds whatever it holds.
-  if (outcome.troubles.length === 0) await Promise.all(held.map(({ node, resources }) => untilRested(node, resources, recorder)));
+  if (outcome.troubles.length === 0) {
+    await Promise.all(held.map(({ node, resources }) => untilRested(node, resources, recorder)));
+    await recordAlarms(world, 'after', recorder);
+  }
   await recorder.close();
 
   const history: History = { seed, events: recorder.events, tables: await dumpTables(sql, cast.allRooms) };
@@ -104,7 +108,14 @@ async function perform(cast: Cast, names: readonly FaultName[], recorder: Record
 async function befall(cast: Cast, names: readonly FaultName[], recorder: Recorder): Promise<string[]> {
   const played = names.map(async (name, n) => {
     if (n > 0) await seconds(cast.dice.below(2_000) / 1_000);
-    recorder.record({ type: 'fault', name, phase: 'begin', ...(losesCommits.has(name) && { losesCommits: true as const }) });
+    recorder.record({
+      type: 'fault',
+      name,
+      phase: 'begin',
+      ...(losesCommits.has(name) && { losesCommits: true as const }),
+      ...(leavesDoubt.has(name) && { leavesDoubt: true as const }),
+      ...(makesHoles.has(name) && { makesHoles: true as const }),
+    });
     await faults[name](cast);
   });
   const failures = (await Promise.allSettled(played)).flatMap((end) => (end.status === 'rejected' ? [end.reason as Error] : []));
@@ -175,6 +186,10 @@ class Cast implements Scene {
     );
     for (const head of heads.rows) recorder.record({ type: 'head', ...head });
   }
+}
+
+async function recordAlarms({ nodes }: World, phase: 'before' | 'after', recorder: Recorder): Promise<void> {
+  for (const node of nodes) recorder.record({ type: 'counted', node: node.name, phase, alarms: await node.alarms() });
 }
 
 /** Records what the node holds as soon as that is no more than it was, and at the latest when its time for it is over. */

@@ -7,10 +7,12 @@ import { freePort, nodeIsReady, spawnNode } from '../../scripts/cluster/node-pro
 import { scrape, type Scrape } from '../support/metrics.js';
 import { testSecret } from '../support/node.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
-import type { Resources } from './history.js';
+import type { Alarms, Resources } from './history.js';
 import { Inspector } from './inspector.js';
 import { PostgresServer } from './postgres-server.js';
-import { leastOf, resourcesOf } from './resources.js';
+import { alarmsOf, leastOf, noAlarms, resourcesOf, sumOf } from './resources.js';
+
+const lastWordsMs = 1_000;
 
 export class WorldNode {
   /** By way of the proxy before the node. */
@@ -19,6 +21,8 @@ export class WorldNode {
   private inspectorUrl = '';
   /** What it held before it had any client. */
   private held: Resources | undefined;
+  /** Of its processes that have ended. */
+  private past = noAlarms;
 
   private constructor(
     readonly name: string,
@@ -85,6 +89,11 @@ export class WorldNode {
     return scrape(this.metricsPort);
   }
 
+  /** Since its first start. */
+  async alarms(): Promise<Alarms> {
+    return sumOf(this.past, alarmsOf(await this.scrape()));
+  }
+
   inspect<T>(act: (inspector: Inspector) => Promise<T>): Promise<T> {
     return Inspector.with(this.inspectorUrl, act);
   }
@@ -115,6 +124,8 @@ export class WorldNode {
     const { child } = this;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null;
     const exited = once(child, 'exit') as Promise<[number | null]>;
+    const last = await scrape(this.metricsPort, AbortSignal.timeout(lastWordsMs)).catch(() => undefined); // it may be frozen
+    if (last !== undefined) this.past = sumOf(this.past, alarmsOf(last));
     child.kill(signal);
     return (await exited)[0];
   }

@@ -56,8 +56,8 @@ function parseSample(line: string): Series {
 }
 
 /** One scrape of a node whose METRICS_PORT is given. */
-export async function scrape(port: number): Promise<Scrape> {
-  const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
+export async function scrape(port: number, signal?: AbortSignal): Promise<Scrape> {
+  const answer = await fetch(`http://127.0.0.1:${port}/metrics`, signal === undefined ? {} : { signal });
   if (answer.status !== 200) throw new Error(`/metrics answered ${answer.status}`);
   return new Scrape(parseMetrics(await answer.text()), answer.headers.get('content-type') ?? '');
 }
