@@ -120,6 +120,21 @@ describe('the port', () => {
       }
     });
 
+    it('whose peer ends in the midst of its handshake, of a frame, or of a message', async () => {
+      const cut = [
+        frame(text, 'x', { length: length64(1_000_000n) }),
+        frame(text, command).subarray(0, 7),
+        frame(text, '{', { fin: false }),
+      ];
+      for (const [n, begun] of [handshake('/ws').slice(0, -2), ...cut].entries()) {
+        const raw = n === 0 ? await RawSocket.connect(node.url) : await RawSocket.open(node.url, ann.token);
+        raw.write(begun);
+        raw.socket.end();
+        await raw.end();
+        expect(raw.texts().length).toBe(n === 0 ? 0 : 1);
+      }
+    });
+
     it('whose peer takes no part in that', async () => {
       const raw = await RawSocket.open(node.url, ann.token, { allowHalfOpen: true });
       raw.write(frame(3));
@@ -140,6 +155,10 @@ describe('the port', () => {
       ['fragments of nothing', [frame(text, '', { fin: false }), frame(continuation, command, { fin: false }), frame(continuation, '')]],
       ['a length that is longer than it need be', [frame(text, command, { length: length64(BigInt(command.length)) })]],
       ['a pong that nobody asked for', [frame(pong, 'x'), frame(text, command)]],
+      [
+        'the text of a frame in the smallest fragments',
+        Array.from(command, (one, n) => frame(n === 0 ? text : continuation, one, { fin: n === command.length - 1 })),
+      ],
       ['a command after a bad one', [frame(text, 'nonsense'), frame(binary, 'x'), frame(text, command)]],
     ];
     it.each(whole)('%s', async (_name, sent) => {
@@ -175,10 +194,12 @@ describe('the port', () => {
       quick.write(Buffer.concat([Buffer.from(handshake('/ws')), frame(text, auth), frame(text, command)]));
       await quick.text(isPong);
       expect(quick.texts().map((one) => (JSON.parse(one) as { event: string }).event)).toEqual(['hello', 'pong']);
-      const wrong = await RawSocket.connect(node.url);
-      wrong.write(Buffer.concat([Buffer.from(handshake('/ws')), Buffer.from('GET / HTTP/1.1\r\n\r\n')]));
-      await wrong.end();
-      expect(wrong.closeCode).toBe(1002);
+      for (const [headers, behind] of [[{}, 'GET / HTTP/1.1\r\n\r\n'] as const, [{ 'Content-Length': '5' }, 'hello'] as const]) {
+        const wrong = await RawSocket.connect(node.url);
+        wrong.write(handshake('/ws', headers) + behind);
+        await wrong.end();
+        expect(wrong.closeCode).toBe(1002);
+      }
       slow.cut();
       quick.cut();
     });
@@ -190,14 +211,31 @@ describe('the port', () => {
       ['no version', handshake('/ws', { 'Sec-WebSocket-Version': undefined }), 400],
       ['no key', handshake('/ws', { 'Sec-WebSocket-Key': undefined }), 400],
       ['a key of 15 bytes', handshake('/ws', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25j' }), 400],
+      ['a key that is no base64', handshake('/ws', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25j!!==' }), 400],
+      ['two keys', handshake('/ws', { 'X-More': 'x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' }), 400],
+      ['two versions', handshake('/ws', { 'Sec-WebSocket-Version': '13, 8' }), 400],
       ['another protocol', handshake('/ws', { Upgrade: 'h2c' }), 400],
+      ['another protocol beside ours', handshake('/ws', { Upgrade: 'websocket, h2c' }), 400],
+      ['what asks for no upgrade', handshake('/ws', { Upgrade: undefined, Connection: 'close' }), 404],
+      ['what asks for an upgrade without a connection for it', handshake('/ws', { Connection: 'close' }), 404],
       ['a bad list of subprotocols', handshake('/ws', { 'Sec-WebSocket-Protocol': ',,' }), 400],
       ['POST', handshake('/ws', {}, 'POST /ws HTTP/1.1'), 405],
       ['another path', handshake('/elsewhere'), 404],
+      ['the path in other letters', handshake('/WS'), 404],
+      ['the path in escapes', handshake('/%77s'), 404],
+      ['the path and more behind it', handshake('/ws/'), 404],
       ['a room that is none', handshake('/ws/lobby'), 404],
       ['an address that is none', handshake('', {}, 'GET http://[ HTTP/1.1'), 404],
       ['a bad token', handshake('/ws?token=nonsense'), 401],
       ['HTTP/1.0', handshake('/ws', {}, 'GET /ws HTTP/1.0'), 400],
+      ['HTTP/1.2', handshake('/ws', {}, 'GET /ws HTTP/1.2'), 400],
+      ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
+      ['a header without a colon', handshake('/ws').replace('Host: ', 'Host '), 400],
+      ['a blank before a colon', handshake('/ws').replace('Upgrade:', 'Upgrade :'), 400],
+      ['NUL in a header', handshake('/ws', { 'X-More': 'a\0b' }), 400],
+      ['half a line break in a header', handshake('/ws', { 'X-More': 'a\rX-Forged: b' }), 400],
+      ['the other half', handshake('/ws', { 'X-More': 'a\nX-Forged: b' }), 400],
+      ['a header over two lines', handshake('/ws', { 'X-More': 'a\r\n b' }), 400],
       ['no host', handshake('/ws', { Host: undefined }), 400],
       ['a header of 20 KiB', handshake('/ws', { 'X-More': 'x'.repeat(20_480) }), 431],
       ['4,000 headers', handshake('/ws', Object.fromEntries(Array.from({ length: 4_000 }, (_, n) => [`X-${n}`, 'x']))), 431],
@@ -265,6 +303,13 @@ describe('the port', () => {
       await eventually(() => pongs().at(-1) === 39_999, 'the last pong', 20_000);
       expect(pongs().length).toBeLessThan(20_000);
       expect(pongs()).toEqual(pongs().toSorted((a, b) => a - b));
+      flooding.cut();
+    });
+
+    it('where one sends pongs without end that nobody asked for: what comes behind them is read', async () => {
+      const flooding = await RawSocket.open(node.url, ann.token);
+      flooding.write(Buffer.concat([...Array.from({ length: 20_000 }, () => frame(pong, 'x')), frame(text, command)]));
+      expect(await flooding.text(isPong)).toContain('"id":"mine"');
       flooding.cut();
     });
   });
