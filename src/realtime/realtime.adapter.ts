@@ -11,7 +11,7 @@ import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 
 /** What ws is to bound: a frame that comes in many pieces costs memory for each piece, whatever its size. */
-const wsOptions = {
+export const wsOptions = {
   maxPayload: limits.frameMaxBytes,
   maxFragments: 1_024,
   maxBufferedChunks: 8_192,
