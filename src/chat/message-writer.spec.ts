@@ -32,6 +32,14 @@ class TestClock {
     this.waits.push(ms);
     return Promise.resolve();
   }
+
+  /** To be let go off by the test. */
+  readonly alarms = new Set<() => void>();
+
+  after(_: number, call: () => void): () => void {
+    this.alarms.add(call);
+    return () => this.alarms.delete(call);
+  }
 }
 
 function setUp(options: Partial<WriterOptions> = {}) {
@@ -130,23 +138,99 @@ describe('batches', () => {
     await Promise.all(second);
     expect(stored).toEqual([
       { messages: 1, roundTripMs: 10, longestMs: 10, sample: { roomId: 'room', seq: 1 } },
-      { messages: 2, roundTripMs: 5, longestMs: 8, sample: { roomId: 'room', seq: 3 } },
+      { messages: 2, roundTripMs: 5, longestMs: 12, sample: { roomId: 'room', seq: 3 } }, // of which it waited for others for 4
     ]);
   });
 
-  it('a lane has one batch in flight, and lanes don’t wait for each other', async () => {
-    const { send, flight, flights } = setUp({ lanes: 2, laneOf: (roomId) => (roomId === 'left' ? 0 : 1) });
-    const sent = [send('left 1', { roomId: 'left' }), send('right 1', { roomId: 'right' })];
-    const [left, right] = [await flight(), await flight()];
-    expect([left.contents, right.contents]).toEqual([['left 1'], ['right 1']]);
-    sent.push(send('left 2', { roomId: 'left' }), send('right 2', { roomId: 'right' }));
-    right.store();
-    const next = await flight();
-    expect(next.contents).toEqual(['right 2']);
-    expect(flights).toHaveLength(3);
-    next.store();
-    left.store();
+  const leftAndRight = { lanes: 2, laneOf: (roomId: string) => (roomId === 'left' ? 0 : 1) };
+
+  it('are shared by the lanes while little waits: one at a time, which is not waited for by who has enough for a batch of its own', async () => {
+    const { send, flight, flights } = setUp(leftAndRight);
+    const sent = [send('left 1', { roomId: 'left' })];
+    const one = await flight();
+    expect(one.contents).toEqual(['left 1']);
+    sent.push(send('right 1', { roomId: 'right' }), send('left 2', { roomId: 'left' }));
+    await settled();
+    expect(flights).toHaveLength(1);
+    one.store();
+    const both = await flight();
+    expect(both.contents.toSorted()).toEqual(['left 2', 'right 1']);
+    both.store();
+
+    sent.push(send('right 2', { roomId: 'right' }));
+    const shared = await flight();
+    sent.push(...Array.from({ length: 32 }, () => send('left', { roomId: 'left' })));
+    await settled();
+    expect(flights).toHaveLength(4);
+    const own = await flight();
+    expect([shared.contents, own.contents.length]).toEqual([['right 2'], 32]);
+    sent.push(...Array.from({ length: 32 }, () => send('left', { roomId: 'left' })));
+    await settled();
+    expect(flights).toHaveLength(4); // a lane has one in flight
+    own.store();
     (await flight()).store();
+    shared.store();
+    await Promise.all(sent);
+  });
+
+  it('one that takes long, because of a room that somebody has locked, keeps the other lanes waiting for a moment only', async () => {
+    const { send, flight, flights, clock } = setUp(leftAndRight);
+    const sent = [send('left 1', { roomId: 'left' })];
+    const stuck = await flight();
+    sent.push(send('right 1', { roomId: 'right' }), send('left 2', { roomId: 'left' }));
+    await settled();
+    expect(flights).toHaveLength(1);
+    for (const goOff of clock.alarms) goOff();
+    const beside = await flight();
+    expect(beside.contents).toEqual(['right 1']);
+    beside.store();
+    stuck.store();
+    const next = await flight();
+    expect(next.contents).toEqual(['left 2']);
+    next.store();
+    await Promise.all(sent);
+  });
+
+  it('a few sends wait for others, half as long as the batch before took and 4 ms at most, and keep their order', async () => {
+    for (const [tookMs, waitsMs] of [
+      [3, 2],
+      [100, 4],
+    ] as const) {
+      let waited: () => void = () => undefined;
+      const waits: number[] = [];
+      const clock = Object.assign(new TestClock(), {
+        delay: (ms: number) => (waits.push(ms), new Promise<void>((over) => (waited = over))),
+      });
+      const { send, flight, flights } = setUp({ clock });
+      const sent = [send('1')];
+      const one = await flight();
+      sent.push(send('2'), send('3'));
+      clock.ms += tookMs;
+      one.store();
+      await settled();
+      expect([waits, flights.length]).toEqual([[waitsMs], 1]);
+      sent.push(send('4'));
+      waited();
+      const two = await flight();
+      expect(two.contents).toEqual(['2', '3', '4']);
+      two.store();
+      expect(await Promise.all(sent.map(answer))).toEqual([1, 2, 3, 4]);
+    }
+  });
+
+  it.each([
+    ['a lone send', 1],
+    ['as many sends as are worth a batch', 32],
+  ])('%s waits for nothing but the batch in flight', async (_, count) => {
+    const { send, flight, clock } = setUp();
+    const sent = [send('first')];
+    const one = await flight();
+    sent.push(...Array.from({ length: count }, () => send('next')));
+    clock.ms += 8;
+    one.store();
+    const two = await flight();
+    expect([two.contents.length, clock.waits]).toEqual([count, []]);
+    two.store();
     await Promise.all(sent);
   });
 
@@ -416,23 +500,26 @@ it('whatever the database does, every send is answered, truly and once, and each
   const fault = fc.constantFrom<Fault>('stored', 'stored', 'stored', 'lost before', 'lost after', 'deadlock');
   await fc.assert(
     fc.asyncProperty(
-      fc.array(send, { maxLength: 60 }),
+      fc.array(send, { maxLength: 120 }),
       fc.array(fault, { maxLength: 12 }),
       fc.array(fc.nat(4)),
       fc.nat(3),
-      async (sends, faults, locked, burst) => {
+      fc.constantFrom(1, 2, 100),
+      async (sends, faults, locked, burst, turns) => {
         const logs = new Map<string, NewMessage[]>();
         const keys = new Map<string, number>();
         const busy = new Set<string>();
+        let overlaps = 0;
         const locks = new Map(locked.map((room) => [`room ${room}`, 3]));
         const remaining = [...faults];
         const append = async (messages: readonly NewMessage[]): Promise<Outcome[]> => {
           const rooms = new Set(messages.map(({ roomId }) => roomId));
           for (const room of rooms) {
-            if (busy.has(room)) throw new Error('two batches of one room are in flight');
+            if (busy.has(room)) overlaps++; // thrown, it would be taken for the end of a connection
             busy.add(room);
           }
-          await new Promise((later) => setImmediate(later));
+          for (let turn = 0; turn < turns; turn++) await new Promise((later) => setImmediate(later));
+          if (turns > 2) for (const goOff of clock.alarms) goOff();
           for (const room of rooms) busy.delete(room);
           const waited = [...rooms].filter((room) => (locks.get(room) ?? 0) > 0);
           for (const room of waited) locks.set(room, (locks.get(room) ?? 0) - 1);
@@ -454,7 +541,7 @@ it('whatever the database does, every send is answered, truly and once, and each
           if (next === 'lost after') throw unavailable();
           return outcomes;
         };
-        const { writer } = setUp({ append, lanes: 2, laneOf: (roomId, lanes) => Number(roomId.slice(-1)) % lanes });
+        const { writer, clock } = setUp({ append, lanes: 2, laneOf: (roomId, lanes) => Number(roomId.slice(-1)) % lanes });
         const sent: { message: NewMessage; told: Promise<number | string> }[] = [];
         for (const [n, { room, key, poison }] of sends.entries()) {
           const message = {
@@ -468,6 +555,7 @@ it('whatever the database does, every send is answered, truly and once, and each
         }
         const answers = await Promise.all(sent.map(({ told }) => told));
         await writer.drain();
+        expect(overlaps).toBe(0);
 
         for (const [n, { message }] of sent.entries()) {
           const log = logs.get(message.roomId) ?? [];

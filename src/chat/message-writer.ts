@@ -2,9 +2,12 @@
  * The message writer: turns single sends into batches, because what is scarce in PostgreSQL is notifying transactions, not rows.
  *
  * Promises: every accepted send is settled, with its outcome after the commit or with an error; the sends of one room are stored and answered in
- * the order in which they were accepted; what waits is bounded, and above the bound a send is refused, not lost. A lane has one batch in flight:
- * two batches that share a room could commit in either order. There is no timer: whatever arrives while a batch is in flight is the next batch, and an
- * idle lane writes a lone message at once.
+ * the order in which they were accepted; what waits is bounded, and above the bound a send is refused, not lost. Rooms are spread over lanes, and a
+ * lane has one batch in flight: two batches that share a room could commit in either order.
+ *
+ * Whatever arrives while a batch is in flight is the next batch, and an idle node writes a lone message at once. As long as little waits, the lanes
+ * share one batch: several small ones at a time would cost PostgreSQL several times as much, and wait for each other at the lock of NOTIFY. Who has
+ * enough for a batch of its own goes beside it.
  *
  * When a batch fails, what PostgreSQL says decides (see `classify`): a refused batch is tried again in halves until the item that spoils it stands
  * alone; the rooms of a contended one are set aside, where each is tried alone, beside the lane's batches, so that a lock held by somebody else
@@ -17,6 +20,15 @@ import type { NewMessage, Outcome } from './message.store.js';
 
 const batchMaxMessages = 500;
 const batchMaxBytes = 262_144;
+/** As many messages as cost about as much as the batch that they are in: so many are worth one of their own, and fewer are not. */
+const ownBatchMessages = 32;
+/**
+ * Where more than one waits when a shared batch is answered, more are coming: the next one waits for them, half as long as the last one took and
+ * no longer than this.
+ */
+const gatherMaxMs = 4;
+/** A shared batch that takes so long may be waiting for a room that somebody else has locked: lanes that are not in it share another one. */
+const stuckAfterMs = 50;
 /** How long a send may wait and be retried before its sender is told `unavailable`. */
 const sendDeadlineMs = 10_000;
 const retryFirstMs = 20;
@@ -38,10 +50,19 @@ export interface Clock {
   /** In ms since any moment. */
   now(): number;
   delay(ms: number): Promise<unknown>;
+  /** @returns what calls it off */
+  after(ms: number, call: () => void): () => void;
 }
 
 /** Whatever is done to the system's clock, a wait is as long as it is. */
-const realClock: Clock = { now: () => performance.now(), delay };
+const realClock: Clock = {
+  now: () => performance.now(),
+  delay,
+  after(ms, call) {
+    const timer = setTimeout(call, ms);
+    return () => clearTimeout(timer);
+  },
+};
 
 /** A batch whose outcomes are known. Durations are in ms. */
 export interface StoredBatch {
@@ -76,10 +97,16 @@ export class MessageWriter {
   private readonly clock: Clock;
   private waiting = 0;
   private waitingBytes = 0;
+  private starting = false;
+  /** Of the batch that lanes share; undefined while none is in flight or gathered for, or the one that is takes too long. */
+  private shared: symbol | undefined;
+  /** No send waits for longer, whatever its own deadline. */
+  private lastDeadline = Number.POSITIVE_INFINITY;
+  private onDrained: (() => void)[] = [];
 
   constructor(private readonly options: WriterOptions) {
     this.clock = options.clock ?? realClock;
-    this.lanes = Array.from({ length: options.lanes }, () => new Lane(options, this.clock));
+    this.lanes = Array.from({ length: options.lanes }, () => new Lane());
   }
 
   /**
@@ -94,7 +121,7 @@ export class MessageWriter {
     }
     this.waiting++;
     this.waitingBytes += bytes;
-    this.lanes[this.options.laneOf(message.roomId, this.lanes.length)]?.push({
+    this.laneOf(message.roomId).queue.push({
       message,
       deadline: this.clock.now() + sendDeadlineMs,
       inDoubt: false,
@@ -102,8 +129,10 @@ export class MessageWriter {
         this.waiting--;
         this.waitingBytes -= bytes;
         settle(settled);
+        if (this.waiting === 0) for (const drained of this.onDrained.splice(0)) drained();
       },
     });
+    this.startSoon();
   }
 
   /** Messages that wait in each lane, without those in flight. */
@@ -118,77 +147,85 @@ export class MessageWriter {
 
   /** From `withinMs` on nothing waits any more: what could not be stored by then is answered with `unavailable`. */
   giveUpAfter(withinMs: number): void {
-    for (const lane of this.lanes) lane.lastDeadline = this.clock.now() + withinMs;
+    this.lastDeadline = this.clock.now() + withinMs;
   }
 
   /** Resolves when everything accepted so far is settled. */
   async drain(): Promise<void> {
-    await Promise.all(this.lanes.map((lane) => lane.idle()));
-  }
-}
-
-class Lane {
-  /** No send waits for longer, whatever its own deadline. */
-  lastDeadline = Number.POSITIVE_INFINITY;
-  private queue: Pending[] = [];
-  private running: Promise<void> | undefined;
-  /** Rooms that are left out of the lane's batches, each with its sends in order, until all of them are settled. */
-  private readonly aside = new Map<string, Pending[]>();
-  private runningAside: Promise<void> | undefined;
-
-  constructor(
-    private readonly options: WriterOptions,
-    private readonly clock: Clock,
-  ) {}
-
-  get queued(): number {
-    let count = this.queue.length;
-    for (const waiting of this.aside.values()) count += waiting.length;
-    return count;
+    if (this.waiting > 0) await new Promise<void>((drained) => this.onDrained.push(drained));
   }
 
-  push(pending: Pending): void {
-    this.queue.push(pending);
-    this.running ??= this.run();
+  private laneOf(roomId: string): Lane {
+    const lane = this.lanes[this.options.laneOf(roomId, this.lanes.length)];
+    if (lane === undefined) throw new RangeError(`room ${roomId} has no lane`);
+    return lane;
   }
 
-  async idle(): Promise<void> {
-    while (this.running !== undefined || this.runningAside !== undefined) await Promise.all([this.running, this.runningAside]);
-  }
-
-  private async run(): Promise<void> {
-    // One turn of the event loop, so that what other sockets have ready now is in the same batch.
-    await new Promise((turn) => setImmediate(turn));
-    for (;;) {
-      this.divert();
-      if (this.queue.length === 0) break;
-      const contended = await this.store(take(this.queue));
-      for (const pending of contended) listOf(this.aside, pending.message.roomId).push(pending);
-      if (contended.length > 0) this.runningAside ??= this.runAside();
-    }
-    this.running = undefined;
-  }
-
-  /** Moves what came for a room that is set aside behind what waits there. Not while a batch is in flight, which may hold earlier ones. */
-  private divert(): void {
-    if (this.aside.size === 0) return;
-    this.queue = this.queue.filter((pending) => {
-      const waiting = this.aside.get(pending.message.roomId);
-      waiting?.push(pending);
-      return waiting === undefined;
+  /** After one turn of the event loop, so that what other sockets have ready now is in the same batch. */
+  private startSoon(): void {
+    if (this.starting) return;
+    this.starting = true;
+    setImmediate(() => {
+      this.starting = false;
+      this.start();
     });
   }
 
-  /** Tries the rooms that are set aside, one at a time, in turn; a room goes back to the lane when nothing of it waits here. */
-  private async runAside(): Promise<void> {
-    for (const [roomId, waiting] of this.aside) {
+  private start(): void {
+    const small: Lane[] = [];
+    for (const lane of this.lanes) {
+      if (lane.inFlight) continue; // it may hold earlier ones of a room that will be set aside
+      lane.divert();
+      if (lane.queue.length >= ownBatchMessages) void this.run([lane]);
+      else if (lane.queue.length > 0) small.push(lane);
+    }
+    if (small.length > 0 && this.shared === undefined) void this.share(small);
+  }
+
+  private async share(lanes: readonly Lane[]): Promise<void> {
+    const shared = Symbol('a batch');
+    const over = (): void => {
+      if (this.shared === shared) this.shared = undefined;
+      this.start();
+    };
+    this.shared = shared;
+    const callOff = this.clock.after(stuckAfterMs, over);
+    const sentAt = this.clock.now();
+    await this.run(lanes);
+    callOff();
+    await this.gather(this.clock.now() - sentAt);
+    over();
+  }
+
+  private async gather(roundTripMs: number): Promise<void> {
+    const waitMs = Math.min(gatherMaxMs, Math.ceil(roundTripMs / 2));
+    const count = this.lanes.reduce((sum, { inFlight, queue }) => sum + (inFlight ? 0 : queue.length), 0);
+    if (waitMs > 0 && count > 1 && count < ownBatchMessages) await this.clock.delay(waitMs);
+  }
+
+  /** Stores one batch of what waits in lanes that have none in flight. */
+  private async run(lanes: readonly Lane[]): Promise<void> {
+    for (const lane of lanes) lane.inFlight = true;
+    const contended = await this.store(takeOf(lanes));
+    for (const pending of contended) listOf(this.laneOf(pending.message.roomId).aside, pending.message.roomId).push(pending);
+    for (const lane of lanes) {
+      lane.inFlight = false;
+      if (lane.aside.size > 0 && !lane.isTryingAside) void this.tryAside(lane);
+    }
+    this.start();
+  }
+
+  /** Tries the rooms of a lane that are set aside, one at a time, in turn; a room goes back to the lane when nothing of it waits here. */
+  private async tryAside(lane: Lane): Promise<void> {
+    lane.isTryingAside = true;
+    for (const [roomId, waiting] of lane.aside) {
       const contended = await this.store(take(waiting));
       waiting.unshift(...contended);
       if (contended.length > 0) await this.clock.delay(backoffMs(0)); // the try itself waited for the lock
-      this.aside.delete(roomId);
-      if (waiting.length > 0) this.aside.set(roomId, waiting); // at the end: the loop comes to it after the others
+      lane.aside.delete(roomId);
+      if (waiting.length > 0) lane.aside.set(roomId, waiting); // at the end: the loop comes to it after the others
     }
-    this.runningAside = undefined;
+    lane.isTryingAside = false;
   }
 
   /** Settles every item of the batch but those that it returns, in order: the ones that could not be stored now because of somebody's lock. */
@@ -258,13 +295,48 @@ class Lane {
   }
 }
 
-/** Takes the next batch off a queue: bounded, and ended before a second send with the same client_msg_id, which is to be judged after the first. */
-function take(queue: Pending[]): Pending[] {
+class Lane {
+  queue: Pending[] = [];
+  inFlight = false;
+  /** Rooms that are left out of the lane's batches, each with its sends in order, until all of them are settled. */
+  readonly aside = new Map<string, Pending[]>();
+  isTryingAside = false;
+
+  get queued(): number {
+    let count = this.queue.length;
+    for (const waiting of this.aside.values()) count += waiting.length;
+    return count;
+  }
+
+  /** Moves what came for a room that is set aside behind what waits there. Not while a batch is in flight, which may hold earlier ones. */
+  divert(): void {
+    if (this.aside.size === 0) return;
+    this.queue = this.queue.filter((pending) => {
+      const waiting = this.aside.get(pending.message.roomId);
+      waiting?.push(pending);
+      return waiting === undefined;
+    });
+  }
+}
+
+/** Takes the next batch off the queues of lanes, from the one that has waited longest on. */
+function takeOf(lanes: readonly Lane[]): Pending[] {
+  const inTurn = lanes.toSorted((a, b) => (a.queue[0]?.deadline ?? 0) - (b.queue[0]?.deadline ?? 0));
+  const batch: Pending[] = [];
+  for (const { queue } of inTurn) batch.push(...take(queue, batch));
+  return batch;
+}
+
+/**
+ * Takes off a queue what fits into a batch that has some already: bounded, and ended before a second send with the same client_msg_id, which is to be
+ * judged after the first.
+ */
+function take(queue: Pending[], taken: readonly Pending[] = []): Pending[] {
   const keys = new Set<string>();
-  let bytes = 0;
+  let bytes = taken.reduce((sum, { message }) => sum + sizeOf(message), 0);
   let count = 0;
   for (const { message } of queue) {
-    if (count === batchMaxMessages || (bytes > 0 && bytes + sizeOf(message) > batchMaxBytes)) break;
+    if (taken.length + count === batchMaxMessages || (bytes > 0 && bytes + sizeOf(message) > batchMaxBytes)) break;
     if (message.clientMsgId !== undefined) {
       const key = `${message.clientMsgId}${message.userId}${message.roomId}`;
       if (keys.has(key)) break;
