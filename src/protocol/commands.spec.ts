@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { commandSchemas, contentProblem, parseCommand, RefusedFrame } from './commands.js';
+import { commandSchemas, contentProblem, parseCommand, readAnyCommand, RefusedFrame } from './commands.js';
 import { ClientError, errorCodes } from './errors.js';
 import { limits } from './limits.js';
 
@@ -187,6 +187,52 @@ it.each([
         expect(Object.keys(errorCodes)).toContain(error.error.code);
         expect(error.error.temporary).toBe(false);
       }
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+const rawText = fc.oneof(
+  { weight: 3, arbitrary: fc.string({ minLength: 1, unit: 'grapheme' }) },
+  fc.string({ unit: 'binary' }),
+  fc.constantFrom('\\n', '\\u00e9', '"', '\\"', '\t', '\u007f', '\u2028', 'x","content":"y', '\ud83d', '\0', 'x'.repeat(257)),
+);
+const rawUuid = fc.oneof(
+  { weight: 8, arbitrary: fc.constant(room) },
+  fc.constantFrom(room.toUpperCase(), `${room}\n`, room.slice(1), 'lobby'),
+);
+const rawId = fc.oneof(
+  fc.constant(''),
+  fc
+    .oneof(
+      fc.nat().map(String),
+      fc.constantFrom('0', '00', '-0', '1.0', '1e3', `${2 ** 53 - 1}`, '999999999999999', '9'.repeat(20), '9'.repeat(400)),
+    )
+    .map((id) => `"id":${id},`),
+  rawText.map((id) => `"id":"${id}",`),
+);
+const nearlyPlainSend = fc
+  .tuple(rawId, rawUuid, rawText, fc.option(rawUuid), fc.nat(), fc.option(fc.string({ maxLength: 2 }), { freq: 4 }))
+  .map(([id, roomId, content, clientMsgId, at, by]) => {
+    const more = clientMsgId === null ? '' : `,"client_msg_id":"${clientMsgId}"`;
+    const text = `{"event":"send_message",${id}"data":{"room_id":"${roomId}","content":"${content}"${more}}}`;
+    return by === null ? text : text.slice(0, at % text.length) + by + text.slice((at % text.length) + 1);
+  });
+
+it('a send that is read in one pass is the one that the schema would have let through, and no other', () => {
+  const reading = (read: (text: string) => unknown, text: string): unknown => {
+    try {
+      return JSON.stringify(read(text));
+    } catch (error) {
+      if (!(error instanceof RefusedFrame)) throw error;
+      const { code, message, details } = error.error;
+      return { code, message, details, id: error.id };
+    }
+  };
+  const texts = fc.oneof({ weight: 4, arbitrary: nearlyPlainSend }, fc.constantFrom(send('x'.repeat(65_537)), send('💥'.repeat(40_000))));
+  fc.assert(
+    fc.property(texts, (text) => {
+      expect(reading(parseCommand, text)).toEqual(reading(readAnyCommand, text));
     }),
     { numRuns: 2_000 },
   );

@@ -78,12 +78,37 @@ export class RefusedFrame extends Error {
   }
 }
 
+const plainUuid = '([\\da-f]{8}-[\\da-f]{4}-[\\da-f]{4}-[\\da-f]{4}-[\\da-f]{12})';
+/** What JSON lets stand for itself in a string: all but the controls, the quote and the backslash. */
+const plainCharacter = '[ !#-[\\]-\\uffff]';
+/** A send_message as most clients write it: no blanks, the fields in this order, UUIDs in lower case, nothing escaped. */
+const plainSend = new RegExp(
+  `^\\{"event":"send_message",(?:"id":(?:(0|[1-9]\\d{0,14})|"(${plainCharacter}{0,256})"),)?` +
+    `"data":\\{"room_id":"${plainUuid}","content":"(${plainCharacter}+)"(?:,"client_msg_id":"${plainUuid}")?\\}\\}$`,
+);
+
 /**
  * Reads one text frame. Fields that the contract doesn't know are ignored, so that newer clients can talk to older nodes.
  * UUIDs come out in lower case.
  * @throws RefusedFrame with invalid_frame, unknown_event, invalid_payload or message_too_long
  */
 export function parseCommand(text: string): Command {
+  return readPlainSend(text) ?? readAnyCommand(text);
+}
+
+/** What nearly every frame is, in one pass and a third of the time. Undefined where that one has to say what it is. */
+function readPlainSend(text: string): Command | undefined {
+  const match = plainSend.exec(text);
+  if (match === null) return undefined;
+  const [, number, name, room_id = '', content = '', client_msg_id] = match;
+  if (content.length > limits.contentMaxCharacters || !content.isWellFormed()) return undefined;
+  const data = client_msg_id === undefined ? { room_id, content } : { room_id, content, client_msg_id };
+  const id = number === undefined ? name : Number(number);
+  return id === undefined ? { event: 'send_message', data } : { event: 'send_message', data, id };
+}
+
+/** `parseCommand` without its short cut, which must say the same of every text. */
+export function readAnyCommand(text: string): Command {
   let frame: unknown;
   try {
     frame = JSON.parse(text);
