@@ -23,7 +23,8 @@ function harness() {
   const feed = {
     epoch: 'one',
     noteHole: () => undefined,
-    read: (_: RoomLog, after: number, upTo: number) => Promise.resolve(table.filter(({ seq }) => seq > after && seq <= upTo)),
+    read: (_: RoomLog, after: number, upTo: number, entriesMax: number) =>
+      Promise.resolve(table.filter(({ seq }) => seq > after && seq <= upTo).slice(0, entriesMax)),
   } as unknown as Feed;
   const outbox = { hasRoom: true, put: (frame: Buffer) => sent.push(frame.toString('latin1')) } as unknown as Outbox;
   const subscription = new Subscription(room, { userId: user_id, outbox, ended: () => ended++, unconfirmed: () => undefined }, feed, {
@@ -57,6 +58,16 @@ describe('what a stream reads of its room', () => {
     expect(seqs()).toEqual([1, 2, 3, 4, 5, 6]);
     passOn();
     expect([seqs(), ended()]).toEqual([[1, 2, 3, 4, 5, 6, 7], 1]);
+  });
+
+  it('is history up to there, though a page of it ends at what was passed on: the rest may be older than the membership, and is nothing to be live', async () => {
+    const { subscription, sent } = harness();
+    subscription.begin(6, 0);
+    await subscription.catchUp(5);
+    expect(subscription.isBehind).toBe(true);
+    await subscription.catchUp(5);
+    expect(subscription.isBehind).toBe(false);
+    expect(sent.map((text) => /"has_more":(\w+)/.exec(text)?.[1])).toEqual(['true', 'false']);
   });
 });
 

@@ -119,14 +119,13 @@ export class Subscription {
   async catchUp(maxBytes: number): Promise<void> {
     const { cursor } = this;
     const { generation } = this.room;
-    // Not up to what is known to exist: an end of the membership is noted only when the feed has passed it on.
-    const upTo = Math.min(Math.max(this.room.lastSeq, this.memberAt), this.endSeq);
+    const upTo = this.readableSeq;
     const entries = cursor < upTo ? await this.feed.read(this.room, cursor, upTo, maxBytes) : [];
     if (this.state !== 'behind' || generation !== this.room.generation || cursor !== this.cursor) return;
     // Other rooms of this socket may have filled it meanwhile: read again when it has drained.
     if (!this.owner.outbox.hasRoom) return;
     if (this.feed.noteHole(this.room.roomId, entries, cursor, upTo) !== undefined) return this.resync('gap_in_log');
-    const reached = (entries.at(-1)?.seq ?? this.cursor) >= Math.min(this.room.lastSeq, this.endSeq);
+    const reached = (entries.at(-1)?.seq ?? this.cursor) >= this.readableSeq;
     if (this.history === undefined) this.putLive(entries);
     else this.putHistory(entries, reached, this.history.id);
     this.cursor = Math.min(entries.at(-1)?.seq ?? this.cursor, this.endSeq);
@@ -134,6 +133,11 @@ export class Subscription {
     this.history = undefined;
     this.state = 'live';
     this.endIfReached();
+  }
+
+  /** Up to here the user may read. Not up to what is known to exist: an end of the membership is noted only when the feed has passed it on. */
+  private get readableSeq(): number {
+    return Math.min(Math.max(this.room.lastSeq, this.memberAt), this.endSeq);
   }
 
   /** The user's membership ended at `seq`: so does the stream, when it gets there. */
