@@ -13,7 +13,7 @@ import { createWorld, type World } from '../test/chaos/world.js';
 
 interface Options {
   seed: number;
-  faults?: FaultName[];
+  faults?: FaultName[][];
   all?: true;
   sabotage?: true;
   minutes?: number;
@@ -26,19 +26,22 @@ function wholeNumber(text: string): number {
   return Number(text);
 }
 
-function faultsNamed(list: string): FaultName[] {
-  return list.split(',').map((wanted) => {
-    const found = faultNames.find((name) => name === wanted.trim());
-    if (found === undefined)
-      throw new InvalidArgumentError(`there is no fault '${wanted.trim()}'. There are:\n  ${faultNames.join('\n  ')}`);
-    return found;
-  });
+/** `a,b + c` are two rounds: one of a, and one of b and c at once. */
+function faultsNamed(list: string): FaultName[][] {
+  return list.split(',').map((mixture) =>
+    mixture.split('+').map((wanted) => {
+      const found = faultNames.find((name) => name === wanted.trim());
+      if (found === undefined)
+        throw new InvalidArgumentError(`there is no fault '${wanted.trim()}'. There are:\n  ${faultNames.join('\n  ')}`);
+      return found;
+    }),
+  );
 }
 
 const options = new Command('npm run chaos --')
   .description('Breaks three nodes and their PostgreSQL while clients talk, and checks that everything promised held.')
   .option('--seed <n>', 'where the dice begin', wholeNumber, Date.now() % 1_000_000)
-  .option('--faults <a,b>', 'those alone, one after the other, separated by commas (default: drawn by the dice)', faultsNamed)
+  .option('--faults <a,b+c>', 'those, one after the other, or with a plus at once (default: drawn by the dice)', faultsNamed)
   .addOption(new Option('--all', 'every fault alone, then in mixtures, and so on until the time is over').conflicts('faults'))
   .option('--sabotage', 'plays builds of the server with one protection taken out, which the checker has to find')
   .option('--minutes <m>', 'how long to go on (default: 2, with --all 25, and as long as it takes to have each once)', wholeNumber)
@@ -93,10 +96,10 @@ async function play(): Promise<void> {
 
 function* plans(): Generator<Plan> {
   if (options.all === true) return yield* campaign(options.seed, isOver);
+  const chosen = options.faults ?? faultNames.map((name) => [name]);
   for (let round = 0; round < (options.faults?.length ?? 1) || !isOver(); round++) {
-    const chosen = options.faults ?? faultNames;
     const seed = options.seed + round;
-    yield { faults: [chosen[(options.faults === undefined ? seed : round) % chosen.length] as FaultName], seed };
+    yield { faults: chosen[(options.faults === undefined ? seed : round) % chosen.length] ?? [], seed };
   }
 }
 

@@ -6,9 +6,17 @@ import { fileURLToPath } from 'node:url';
 
 const entry = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
-/** @param nodeArgs options of Node itself, such as --cpu-prof */
-export function spawnNode(env: NodeJS.ProcessEnv, options: Omit<SpawnOptions, 'env'>, nodeArgs: readonly string[] = []): ChildProcess {
-  return spawn(process.execPath, [...nodeArgs, entry], { ...options, env });
+/**
+ * @param nodeArgs options of Node itself, such as --cpu-prof
+ * @param main another build than that of this folder
+ */
+export function spawnNode(
+  env: NodeJS.ProcessEnv,
+  options: Omit<SpawnOptions, 'env'>,
+  nodeArgs: readonly string[] = [],
+  main = entry,
+): ChildProcess {
+  return spawn(process.execPath, [...nodeArgs, main], { ...options, env });
 }
 
 /**

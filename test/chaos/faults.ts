@@ -8,10 +8,11 @@ import { nodeFaults } from './faults/nodes.js';
 import { serverFaults } from './faults/server.js';
 import { tableFaults } from './faults/tables.js';
 import { transactionFaults } from './faults/transactions.js';
+import { versionFaults } from './faults/versions.js';
 
 const databaseFaults = { ...busFaults, ...serverFaults, ...failoverFaults, ...transactionFaults };
 
-export const faults = { ...nodeFaults, ...databaseFaults, ...diskFaults, ...tableFaults, ...clientFaults };
+export const faults = { ...nodeFaults, ...versionFaults, ...databaseFaults, ...diskFaults, ...tableFaults, ...clientFaults };
 
 export type FaultName = keyof typeof faults;
 
@@ -33,11 +34,18 @@ export const makesHoles: ReadonlySet<FaultName> = new Set<FaultName>(['holes in 
 /** Faults of two of these kinds do not take the same thing in hand, and can be had at once. */
 const kinds = [databaseFaults, nodeFaults, clientFaults].map((kind) => Object.keys(kind) as FaultName[]);
 
+/** These need a world that is well otherwise. */
+const alone: ReadonlySet<FaultName> = new Set<FaultName>([
+  'nothing',
+  'a session revoked while the bus is away',
+  '2000 clients reconnect at once',
+]);
+
 /** Each fault that can be had together with others, with one or two of other kinds. */
 export function mixtures(dice: Dice): FaultName[][] {
   const shuffled = kinds.map((names) =>
     shuffle(
-      names.filter((name) => name !== 'nothing'),
+      names.filter((name) => !alone.has(name)),
       dice,
     ),
   );

@@ -1,4 +1,5 @@
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** One connection by way of a proxy; the same object for as long as it lasts. */
 export interface Link {
@@ -22,6 +23,8 @@ export interface Proxy {
   onServerData: ((chunk: Buffer, link: Link) => boolean | Buffer) | undefined;
   /** Called with each chunk that a client sends, before it is passed on. */
   onClientData: ((chunk: Buffer, link: Link) => void) | undefined;
+  /** Passes on one byte after the other, each a packet of its own, and waits so many ms after every sixteenth; undefined to pass on what comes as it comes. */
+  trickleMs: number | undefined;
   /** Leads new connections to this server from now on. */
   lead(targetUrl: string): void;
   close(): Promise<void>;
@@ -34,10 +37,25 @@ function pass(chunk: Buffer, from: Socket, to: Socket): void {
   to.once('drain', () => from.resume());
 }
 
+async function trickle(chunk: Buffer, from: Socket, to: Socket, waitMs: number): Promise<void> {
+  from.pause();
+  to.setNoDelay(true);
+  for (let n = 0; n < chunk.length && !to.destroyed; n++) {
+    const taken = to.write(chunk.subarray(n, n + 1));
+    if (n % 16 === 15) await delay(waitMs);
+    if (!taken) await new Promise<void>((go) => to.once('drain', go).once('close', go));
+  }
+  from.resume();
+}
+
 export async function startProxy(targetUrl: string): Promise<Proxy> {
   let target = new URL(targetUrl);
   const pairs = new Set<{ client: Socket; server: Socket; swallowed: boolean }>();
   let swallowing = false;
+  const passOn = (chunk: Buffer, from: Socket, to: Socket): void => {
+    if (proxy.trickleMs === undefined) pass(chunk, from, to);
+    else void trickle(chunk, from, to, proxy.trickleMs);
+  };
   const listener = createServer((client) => {
     const server = connect(Number(target.port), target.hostname);
     const pair = { client, server, swallowed: swallowing };
@@ -52,13 +70,13 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
     client.on('data', (chunk) => {
       if (pair.swallowed) return;
       proxy.onClientData?.(chunk, link);
-      pass(chunk, client, server);
+      passOn(chunk, client, server);
     });
     server.on('data', (chunk) => {
       if (pair.swallowed) return;
       const passed = proxy.onServerData?.(chunk, link) ?? true;
       if (passed === false) return end();
-      pass(passed === true ? chunk : passed, server, client);
+      passOn(passed === true ? chunk : passed, server, client);
     });
   });
   await new Promise<void>((listening) => listener.listen(0, '127.0.0.1', listening));
@@ -88,6 +106,7 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
     },
     onServerData: undefined,
     onClientData: undefined,
+    trickleMs: undefined,
     async close() {
       this.cut();
       await new Promise((closed) => listener.close(closed));

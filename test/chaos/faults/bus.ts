@@ -1,8 +1,9 @@
 /** What befalls LISTEN and NOTIFY. */
+import { eventually } from '../../support/eventually.js';
 import type { Link } from '../../support/proxy.js';
 import { changeMessages, simpleQuery } from '../postgres-wire.js';
 import { seconds } from '../world.js';
-import { oneNode, type Fault, type Scene } from './scene.js';
+import { oneNode, Skipped, type Fault, type Scene } from './scene.js';
 import { inSession, terminate } from './sql.js';
 
 /** Puts in place of each notification on its way to a node what `change` makes of it. */
@@ -48,7 +49,26 @@ export const busFaults = {
     );
     await seconds(14);
     for (const end of ends) end();
-    if (ended < 2 * nodes.length) throw new Error(`only ${ended} sessions were UNLISTENed`);
+    if (ended < 2 * nodes.length) throw new Skipped(`only ${ended} sessions were UNLISTENed`);
+  },
+  'a session revoked while the bus is away': async (scene) => {
+    const { nodes, postgres } = scene.world;
+    const person = await scene.newPerson();
+    const room = await scene.newRoom([...scene.people.slice(0, 1), person]);
+    const client = scene.newClient(person);
+    client.follow(room);
+    await eventually(() => client.follows(room), 'the client to follow the room', 10_000);
+    for (const { listen } of nodes) listen.swallow();
+    await seconds(1);
+    await postgres.sql.query('UPDATE sessions SET ended_at = now() WHERE id = $1', [person.sessionId]); // as a logout does
+    await eventually(() => !client.isConnected, 'the socket of the session to be closed', 3_000);
+    await seconds(4);
+    if (client.isConnected) throw new Error('the session opened another socket');
+    scene.dismiss(client);
+    for (const { listen } of nodes) {
+      listen.heal();
+      listen.cut();
+    }
   },
   'NOTIFY queue full': (scene) =>
     inSession(scene, async (stopped) => {

@@ -25,7 +25,7 @@ export interface Scene {
   dismiss(client: ChaosClient): void;
 }
 
-/** The machine has not what this fault needs. */
+/** The machine has not what this fault needs, or it did not come about. */
 export class Skipped extends Error {}
 
 /** Breaks something of the world for a while, and has put it right when it resolves. */

@@ -33,6 +33,12 @@ export const serverFaults = {
       proxy.cut(); // what comes now would overtake what is on its way
     }
   },
+  'PostgreSQL a byte at a time': async (scene) => {
+    const { database, listen } = oneNode(scene);
+    for (const proxy of [database, listen]) proxy.trickleMs = 0;
+    await seconds(8);
+    for (const proxy of [database, listen]) proxy.trickleMs = undefined;
+  },
   'answers of PostgreSQL lost': ({ world: { nodes }, dice }) =>
     losing(
       nodes.map(({ database }) => database),
