@@ -181,10 +181,11 @@ describe('a send', () => {
   it('whose commit was done and whose answer was cut off is acked with its seq, once there and once heard', async () => {
     const room = await openRoom();
     await sockets[0].send(room, 'before');
+    const headsBefore = '[2]'; // in the answer to a batch that was stored
     let cuts = 0;
     let writing = false;
     proxy.onClientData = (chunk) => (writing ||= chunk.includes('cut here'));
-    proxy.onServerData = (chunk) => !(writing && chunk.includes('SELECT 1\0') && chunk.includes('["s"') && cuts++ === 0);
+    proxy.onServerData = (chunk) => !(writing && chunk.includes('SELECT 1\0') && chunk.includes(headsBefore) && cuts++ === 0);
     const key = randomUUID();
     const seq = await sockets[0].send(room, 'cut here', key);
     proxy.onServerData = undefined;

@@ -176,8 +176,8 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
       await client.query('SELECT join_room($1, $2, $3)', [huge, user, 'visitor']);
       await client.query({
         name: 'append',
-        text: 'SELECT status FROM append_messages($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[])',
-        values: [[huge], [1], [user], ['hello'], [uuidv7()]],
+        text: 'SELECT heads FROM append_batch($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8)',
+        values: [[huge], [1], [1], [user], [1], ['hello'], [uuidv7()], n % 2 === 0],
       });
       await client.query("SELECT leave_room($1, $2, $2, 'left')", [huge, user]);
     }

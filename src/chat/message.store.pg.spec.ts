@@ -36,6 +36,13 @@ const by = (user: Person, roomId: string, content: string, clientMsgId?: string)
 const brief = (outcomes: readonly Outcome[]) =>
   outcomes.map((outcome) => ('seq' in outcome ? `${outcome.status} ${outcome.seq}` : outcome.status));
 
+/** Whether what `db` appends next is judged at once, as it is for a while after a retry, or stored first. */
+async function judgeAtOnce(db: Database, isJudged: boolean): Promise<void> {
+  const room = await createRoom(test.sql, [ann]);
+  const again = by(ann, room, 'again', randomUUID());
+  for (let n = 0; n < 12; n++) await appendMessages(db, [isJudged ? again : by(ann, room, 'new')]);
+}
+
 /** Does `work` in a transaction on a connection of its own, then lets `meanwhile` run into its locks, and commits when somebody waits for one. */
 async function commitWhileAwaited<T>(work: (client: pg.PoolClient) => Promise<unknown>, meanwhile: () => Promise<T>): Promise<T> {
   const client = await test.sql.connect();
@@ -127,6 +134,29 @@ describe('a batch', () => {
     expect((await roomLog(test.sql, room)).lastSeq).toBe(0);
   });
 
+  it('is told to the bus once, also where it was stored in vain before it was judged', async () => {
+    const room = await createRoom(test.sql, [ann]);
+    const again = by(ann, room, 'again', randomUUID());
+    const listener = await test.sql.connect();
+    try {
+      await judgeAtOnce(one, false);
+      await appendMessages(one, [again]);
+      const heard: string[] = [];
+      listener.on('notification', ({ payload = '' }) => heard.push(...payload.split('\n').slice(1)));
+      await listener.query('LISTEN trunkline');
+      expect(brief(await appendMessages(one, [by(ann, room, 'new'), again, by(ann, room, 'newer')]))).toEqual([
+        'stored 2',
+        'duplicate 1',
+        'stored 3',
+      ]);
+      await listener.query("SELECT pg_notify('trunkline', E'\\nend')");
+      await eventually(() => heard.at(-1) === 'end', 'the bus to say all');
+      expect(heard.filter((line) => line.includes(room)).map((line) => (JSON.parse(line.slice(1)) as { seq: number }).seq)).toEqual([2, 3]);
+    } finally {
+      listener.release(true);
+    }
+  });
+
   it('gives ids that no other message has, in whatever batch', async () => {
     const room = await createRoom(test.sql, [ann]);
     const batch = Array.from({ length: 500 }, (_, n) => by(ann, room, `${n}`));
@@ -146,7 +176,12 @@ describe('a batch', () => {
   });
 });
 
-describe('while a batch waits for a room', () => {
+describe.each([
+  ['stored first', false],
+  ['judged at once', true],
+])('while a batch that is %s waits for a room', (_way, isJudged) => {
+  beforeEach(() => judgeAtOnce(one, isJudged));
+
   it('a member who was kicked meanwhile is no member any more', async () => {
     const room = await createRoom(test.sql, [ann, bob]);
     const outcomes = await commitWhileAwaited(

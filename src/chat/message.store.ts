@@ -1,5 +1,6 @@
-/** The one place that inserts messages. The statement is a function in the database: migrations/0004_circle.sql says why. */
+/** The one place that inserts messages. The statement is a function in the database: migrations/0011_store_first.sql and 0004_circle.sql say why. */
 import type { Database } from '../database/database.js';
+import { int4Array, textArray, uuidArray } from '../database/binary-arrays.js';
 import { roomBucket } from '../database/bucket.js';
 
 export interface NewMessage {
@@ -15,7 +16,15 @@ export type Outcome =
   | { readonly status: 'conflict'; readonly seq: number }
   | { readonly status: 'not_a_member' | 'no_such_room' };
 
+/** Either heads, first_id and created_at_ms, of a batch that was stored as a whole; or what became of each item. */
 interface AppendRow {
+  heads: number[] | null;
+  first_id: number;
+  created_at_ms: number;
+  judged: Judged | null;
+}
+
+interface Judged {
   status: ('s' | 'd' | 'c' | 'm' | 'r')[];
   seq: (number | null)[];
   id: (number | null)[];
@@ -23,40 +32,97 @@ interface AppendRow {
 }
 
 /**
+ * So many batches after one that had something to judge are judged at once. Retries come in crowds, and what is stored in vain costs twice: whoever
+ * sends nothing but retries must not slow down all whose sends are in the same batches.
+ */
+const judgedAfterRetry = 10;
+/** How many batches of each database are yet to be judged at once. */
+const toJudge = new WeakMap<Database, number>();
+
+/**
  * Stores a batch in one transaction and one round trip; resolves after the commit with one outcome for each message, in order. Messages of one
  * room get their seqs in the order of the batch. No two may have the same room, sender and client_msg_id.
  * @throws the raw error of pg: the whole batch is then not stored, or (no answer came) unknown.
  */
 export async function appendMessages(db: Database, batch: readonly NewMessage[]): Promise<Outcome[]> {
-  const places = new Map<string, number>();
-  const itemRooms = batch.map(({ roomId }) => {
-    const place = places.get(roomId) ?? places.size + 1;
-    places.set(roomId, place);
-    return place;
-  });
+  const { rooms, values } = layOut(batch);
+  const judgeNext = toJudge.get(db) ?? 0;
   const { rows } = await db.write<AppendRow>({
-    name: 'append_messages',
-    text: 'SELECT status, seq, id, created_at_ms FROM append_messages($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::uuid[])',
-    values: [
-      [...places.keys()],
-      itemRooms,
-      batch.map(({ userId }) => userId),
-      batch.map(({ content }) => content),
-      batch.map(({ clientMsgId }) => clientMsgId ?? null),
-    ],
+    name: 'append_batch',
+    text: `SELECT heads, first_id, created_at_ms, judged
+           FROM append_batch($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8::boolean)`,
+    values: [...values, judgeNext > 0],
   });
   const [row] = rows;
-  if (row === undefined) throw new Error('append_messages returned no row');
-  return batch.map((_, n) => outcome(row, n));
+  if (row === undefined) throw new Error('append_batch returned no row');
+  if (judgeNext > 0) toJudge.set(db, judgeNext - 1);
+  const { heads, judged } = row;
+  if (judged?.status.some((status) => status === 'd' || status === 'c') === true) toJudge.set(db, judgedAfterRetry);
+  const outcomes: Outcome[] = [];
+  let item = 0;
+  [...rooms.values()].forEach((places, room) => {
+    let seq = heads?.[room] ?? 0;
+    for (const place of places) {
+      outcomes[place] =
+        judged === null ? { status: 'stored', seq: ++seq, id: row.first_id + item, at: row.created_at_ms } : judgement(judged, item);
+      item++;
+    }
+  });
+  return outcomes;
 }
 
-function outcome(row: AppendRow, n: number): Outcome {
-  const status = row.status[n];
-  const seq = row.seq[n] ?? 0;
+/** A batch as append_batch takes it: room by room, with each sender of a room named once. `rooms` are the places of a room's messages in the batch. */
+function layOut(batch: readonly NewMessage[]): { rooms: ReadonlyMap<string, readonly number[]>; values: (Buffer | null)[] } {
+  const rooms = new Map<string, number[]>();
+  batch.forEach(({ roomId }, place) => {
+    const places = rooms.get(roomId);
+    if (places === undefined) rooms.set(roomId, [place]);
+    else places.push(place);
+  });
+  const counts: number[] = [];
+  const memberRooms: number[] = [];
+  const memberIds: string[] = [];
+  const itemMembers: number[] = [];
+  const contents: string[] = [];
+  const clientMsgIds: (string | undefined)[] = [];
+  for (const places of rooms.values()) {
+    const room = counts.push(places.length);
+    const members = new Map<string, number>();
+    for (const place of places) {
+      const { userId, content, clientMsgId } = batch[place] as NewMessage;
+      let member = members.get(userId);
+      if (member === undefined) {
+        member = memberIds.push(userId);
+        memberRooms.push(room);
+        members.set(userId, member);
+      }
+      itemMembers.push(member);
+      contents.push(content);
+      clientMsgIds.push(clientMsgId);
+    }
+  }
+  const hasKeys = clientMsgIds.some((id) => id !== undefined);
+  return {
+    rooms,
+    values: [
+      uuidArray([...rooms.keys()]),
+      int4Array(counts),
+      int4Array(memberRooms),
+      uuidArray(memberIds),
+      int4Array(itemMembers),
+      textArray(contents),
+      hasKeys ? uuidArray(clientMsgIds) : null,
+    ],
+  };
+}
+
+function judgement({ status: statuses, seq: seqs, id: ids, created_at_ms: times }: Judged, item: number): Outcome {
+  const status = statuses[item];
+  const seq = seqs[item] ?? 0;
   switch (status) {
     case 's':
     case 'd':
-      return { status: status === 's' ? 'stored' : 'duplicate', seq, id: row.id[n] ?? 0, at: row.created_at_ms[n] ?? 0 };
+      return { status: status === 's' ? 'stored' : 'duplicate', seq, id: ids[item] ?? 0, at: times[item] ?? 0 };
     case 'c':
       return { status: 'conflict', seq };
     case 'm':
@@ -64,7 +130,7 @@ function outcome(row: AppendRow, n: number): Outcome {
     case 'r':
       return { status: 'no_such_room' };
     default:
-      throw new Error(`append_messages returned ${status} for item ${n}`);
+      throw new Error(`append_batch returned ${status} for item ${item}`);
   }
 }
 

@@ -21,6 +21,7 @@ const beforeTheLock = (declaration: string, statement: string): Edit[] => [
   [/\bBEGIN\s/, `BEGIN ${statement};\n`],
 ];
 const items = 'unnest(item_rooms, user_ids, client_msg_ids) WITH ORDINALITY AS u (place, user_id, client_msg_id, n)';
+const members = 'unnest(member_rooms, member_ids) WITH ORDINALITY AS u (place, user_id, n)';
 const earlierFrom = /FROM messages AS em\s+WHERE\s/;
 
 /** No send is recognised as one that was stored before. */
@@ -40,18 +41,25 @@ export const readingBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>>
 
 /** Who is a member is read first, and then the room is locked. */
 export const membersBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
-  rewrite(sql, 'append_messages', [
+  rewrite(sql, 'append_new', [
     ...beforeTheLock(
-      'names text[]',
+      'old_names text[]',
       `SELECT array_agg((SELECT m.username FROM room_members AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
-         AND m.user_id = u.user_id) ORDER BY u.n) INTO names FROM ${items}`,
+         AND m.user_id = u.user_id) ORDER BY u.n) INTO old_names FROM ${members}`,
     ),
-    [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*LIMIT 1/, 'SELECT names[i.n] AS username'],
+    [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*(?=\))/, 'SELECT old_names[u.n]'],
   ]);
 
-/** The index that would refuse a second row of a key, whoever tries. It is put back on empty tables: what was stored meanwhile may not fit it. */
+/**
+ * The index that would refuse a second row of a key, whoever tries; and so each batch is judged at once. It is put back on empty tables: what was
+ * stored meanwhile may not fit it.
+ */
 export async function withoutKeyIndex(sql: pg.Pool): Promise<() => Promise<unknown>> {
+  const storeFirst = await rewrite(sql, 'append_batch', [[/NOT retries_likely/, 'false']]);
   const { rows } = await sql.query<{ text: string }>("SELECT pg_get_indexdef('messages_client_msg_id_key'::regclass) AS text");
   await sql.query('DROP INDEX messages_client_msg_id_key');
-  return () => sql.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM messages; COMMIT; ${rows[0]?.text}`);
+  return async () => {
+    await sql.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM messages; COMMIT; ${rows[0]?.text}`);
+    await storeFirst();
+  };
 }
