@@ -91,7 +91,7 @@ export const settings = {
     'be empty or addresses and networks like 10.0.0.0/8, separated by commas',
     'Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; empty believes nobody.',
   ),
-  WRITER_LANES: whole(1, 16, 4, 'Batches of messages that may be in flight at once; rooms are spread over the lanes by bucket.'),
+  WRITER_LANES: whole(1, 16, 2, 'Batches of messages that may be in flight at once; rooms are spread over the lanes by bucket.'),
   WRITER_QUEUE_MESSAGES: whole(
     500,
     1_000_000,
