@@ -9,6 +9,8 @@ export interface FrameHandler {
   /** A text frame's payload: `bytes` from `start` to `end`, valid during the call only. */
   frame(bytes: Buffer, start: number, end: number): void;
   closed(code: number): void;
+  /** The handshake was answered with another HTTP status than 101; `closed` follows. Without this method it is an error that ends the process. */
+  refused?(status: number): void;
 }
 
 /** A read callback runs before the next read begins, whichever socket it is on: one buffer does for all. */
@@ -83,7 +85,13 @@ export class LeanSocket {
     const end = text.indexOf('\r\n\r\n');
     this.handshake += end === -1 ? text : text.slice(0, end);
     if (end === -1) return 0;
-    if (this.handshake?.startsWith('HTTP/1.1 101') !== true) throw new Error(`the node refused a socket: ${this.handshake}`);
+    const answer = this.handshake ?? '';
+    if (!answer.startsWith('HTTP/1.1 101')) {
+      if (this.handler.refused === undefined) throw new Error(`the node refused a socket: ${answer}`);
+      this.handler.refused(Number(answer.split(' ', 2)[1]));
+      this.socket.destroy();
+      return 0;
+    }
     this.handshake = undefined;
     this.onOpen();
     return end + 4;

@@ -2,12 +2,11 @@ import type { RoomFrames } from './room-frames.js';
 import type { Dialect } from './dialect.js';
 import type { FrameHandler, LeanSocket } from './lean-socket.js';
 import type { Person } from './plan.js';
+import { SeqCheck, type SeqFaults } from './seq-check.js';
 
 /** What the receivers of a run have in common. */
-export interface Receipts {
+export interface Receipts extends SeqFaults {
   deliveries: number;
-  doubled: number;
-  reordered: number;
   /** µs of the generator's clock. */
   delivered(sampledSends: readonly number[]): void;
   unexpected(what: string): void;
@@ -18,8 +17,7 @@ export class Receiver implements FrameHandler {
   readonly roomId: string;
   private readonly socket: LeanSocket;
   private joined = false;
-  private cursor = 0;
-  private readonly missing = new Set<number>();
+  private readonly seqs: SeqCheck;
   private ending = false;
   private onJoined: () => void = () => undefined;
 
@@ -30,6 +28,7 @@ export class Receiver implements FrameHandler {
     private readonly receipts: Receipts,
   ) {
     this.roomId = person.roomId;
+    this.seqs = new SeqCheck(receipts);
     this.socket = dialect.connect(person, this, () => this.socket.write(dialect.join(this.roomId)));
   }
 
@@ -39,7 +38,7 @@ export class Receiver implements FrameHandler {
 
   /** What did not come although the room has it. */
   lost(head: number): number {
-    return this.missing.size + Math.max(0, head - this.cursor);
+    return this.seqs.lost(head);
   }
 
   frame(bytes: Buffer, start: number, end: number): void {
@@ -47,8 +46,7 @@ export class Receiver implements FrameHandler {
     const { first, last, messages, sampledSends, fault } = this.frames.of(bytes, start, end);
     if (fault !== undefined) return this.receipts.unexpected(fault);
     if (first === 0) return;
-    if (first === this.cursor + 1) this.cursor = last;
-    else this.outOfOrder(first, last);
+    this.seqs.take(first, last);
     this.receipts.deliveries += messages;
     this.receipts.delivered(sampledSends);
   }
@@ -67,16 +65,7 @@ export class Receiver implements FrameHandler {
     if (answer.kind === 'greeting') return;
     if (answer.kind !== 'joined') return this.receipts.unexpected(text.slice(0, 40));
     this.joined = true;
-    this.cursor = answer.lastSeq;
+    this.seqs.begin(answer.lastSeq);
     this.onJoined();
-  }
-
-  private outOfOrder(first: number, last: number): void {
-    for (let seq = this.cursor + 1; seq < first; seq++) this.missing.add(seq);
-    for (let seq = first; seq <= last; seq++) {
-      if (seq > this.cursor) this.cursor = seq;
-      else if (this.missing.delete(seq)) this.receipts.reordered++;
-      else this.receipts.doubled++;
-    }
   }
 }

@@ -63,8 +63,12 @@ export async function startRun(options: RunOptions): Promise<Run & { end(): Prom
       return started;
     },
     stopNodes,
-    fork(entry, name) {
-      const child = fork(fileURLToPath(entry), { signal: options.signal, execArgv: ['--import', 'tsx', ...profileArgs(name)] });
+    fork(entry, name, env = {}) {
+      const child = fork(fileURLToPath(entry), {
+        signal: options.signal,
+        env: { ...process.env, ...env },
+        execArgv: ['--import', 'tsx', ...profileArgs(name)],
+      });
       child.on('error', () => undefined); // of the signal; who waits for the child sees its exit
       children.push(child);
       return child;

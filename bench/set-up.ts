@@ -5,6 +5,7 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
+import { contentsOf } from './content.js';
 import type { Newcomer, Person } from './plan.js';
 import type { Arrivals, Scenario } from './scenarios.js';
 
@@ -58,19 +59,19 @@ export function castCrowd({ rooms, senders, receivers }: CrowdSize, nodeUrls: re
 }
 
 /** Members from the beginning, so that no room has an event yet: what is measured is their coming online alone. */
-async function makeNewcomers(
+export async function makeNewcomers(
   db: pg.Client,
-  { users, rooms, roomsEach }: Arrivals,
+  { users, rooms, roomsEach }: Pick<Arrivals, 'users' | 'rooms' | 'roomsEach'>,
   nodeUrls: readonly string[],
   secret: string,
 ): Promise<Newcomer[]> {
   const roomIds = newRoomIds(rooms);
-  const stepMax = Math.floor((rooms - 1) / roomsEach);
+  const stepMax = Math.max(1, Math.floor((rooms - 1) / roomsEach));
   const people = Array.from({ length: users }, (_, n) => ({
     ...newUser(),
     // Each time other neighbours, and in each room as many.
     roomIds: Array.from({ length: roomsEach }, (_each, k) => roomIds[(n + k * (1 + (Math.floor(n / rooms) % stepMax))) % rooms] ?? ''),
-    nodeUrl: nodeUrls[n % nodeUrls.length] ?? '',
+    nodeUrl: nodeUrls[(Math.floor(n / rooms) + (n % rooms)) % nodeUrls.length] ?? '',
   }));
   const memberships = people.flatMap((person) => person.roomIds.map((roomId) => ({ ...person, roomId })));
   await db.query('BEGIN');
@@ -84,6 +85,16 @@ async function makeNewcomers(
   await db.query('COMMIT');
   await db.query('ANALYZE room_members');
   return people.map((person) => ({ roomIds: person.roomIds, nodeUrl: person.nodeUrl, token: accessToken(person, secret) }));
+}
+
+/** So many messages to each room, of one of its members, by no connection of a client. */
+export async function insertMessages(db: pg.Client, roomIds: readonly string[], count: number, contentChars: number): Promise<void> {
+  await db.query(
+    `INSERT INTO messages (room_id, user_id, content)
+     SELECT r.id, m.user_id, $3 FROM unnest($1::uuid[]) AS r (id),
+       LATERAL (SELECT user_id FROM room_members WHERE bucket = room_bucket(r.id) AND room_id = r.id LIMIT 1) AS m, generate_series(1, $2)`,
+    [roomIds, count, contentsOf(contentChars)(0)],
+  );
 }
 
 export interface NewUser {
@@ -136,7 +147,7 @@ export interface Stored {
 /** What the tables have of the rooms: each seq from 1 to last_seq must be there once. */
 export async function readStored(db: pg.Client, roomIds: readonly string[]): Promise<Stored> {
   const { rows } = await db.query<{ id: string; head: string; messages: string; events: string; highest: string }>(
-    `SELECT r.id, r.last_seq AS head, m.n AS messages, e.n AS events, greatest(m.highest, e.highest) AS highest
+    `SELECT r.id, r.last_seq AS head, m.n AS messages, e.n AS events, greatest(m.highest, e.highest, 0) AS highest
      FROM rooms AS r,
        LATERAL (SELECT count(*) AS n, max(seq) AS highest FROM messages WHERE bucket = r.bucket AND room_id = r.id) AS m,
        LATERAL (SELECT count(*) AS n, max(seq) AS highest FROM room_events WHERE bucket = r.bucket AND room_id = r.id) AS e

@@ -36,7 +36,7 @@ export interface Run {
   startNodes(count: number, env?: Readonly<Record<string, string>>): Promise<readonly Node[]>;
   stopNodes(): Promise<void>;
   /** Runs a TypeScript file as a process of its own, with a profile where one is wanted. Ends with the run. */
-  fork(entry: URL, name: string): ChildProcess;
+  fork(entry: URL, name: string, env?: Readonly<Record<string, string>>): ChildProcess;
   /** One line for whoever looks on. */
   status(text: string): void;
   /** Aborted by Ctrl-C. */

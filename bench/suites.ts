@@ -1,9 +1,11 @@
 import type { Suite } from './suite.js';
 import { endToEnd } from './suites/end-to-end.js';
+import { largeRoom } from './suites/large-room.js';
 import { latency } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
 import { presence } from './suites/presence.js';
+import { resume } from './suites/resume.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, presence];
+export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, resume, largeRoom, presence];

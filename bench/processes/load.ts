@@ -3,9 +3,10 @@
  * clock; and a lean one, because it shares the cores with the nodes.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import * as hdr from 'hdr-histogram-js';
 import { dialects } from '../dialect.js';
+import { histogram, microseconds, percentiles, whole } from '../histogram.js';
 import { allKnown, comeOnline, type Tally } from '../newcomers.js';
+import { onSchedule } from '../on-schedule.js';
 import type { ArrivalsResult, FromLoad, LoadResult, Percentiles, Plan, ToLoad } from '../plan.js';
 import { Receiver, type Receipts } from '../receiver.js';
 import { RoomFrames } from '../room-frames.js';
@@ -17,7 +18,6 @@ const progressMs = 500;
 const settleDeadlineMs = 30_000;
 const pollMs = 5;
 
-const microseconds = (): number => performance.now() * 1_000;
 const say = (message: FromLoad): void => void process.send?.(message);
 
 const heads = new Promise<Readonly<Record<string, number>>>((known) => {
@@ -70,12 +70,10 @@ async function run(plan: Plan): Promise<void> {
   const offering = new AbortController();
   if (scenario.offer.kind === 'closed') for (const sender of senders) sender.start();
   else
-    void sendOnSchedule(
-      senders,
-      scenario.offer.messagesPerSecond,
-      offering.signal,
-      (us) => void (measuring && late.recordValue(whole(us))),
-    );
+    void onSchedule(scenario.offer.messagesPerSecond, offering.signal, (dueAt, n) => {
+      if (measuring) late.recordValue(whole(microseconds() - dueAt));
+      senders[n % senders.length]?.send(1, dueAt);
+    });
 
   await delay(plan.warmUpMs);
   measuring = true;
@@ -163,28 +161,6 @@ async function arrive({ newcomers }: Plan, withinMs: number, unexpected: (what: 
   return { sockets, result: { joinMs: percentiles(joining), allToldMs, frames: { ...frames }, bytes } };
 }
 
-/**
- * Open loop: the moments at which messages are due are fixed beforehand (a Poisson process, the same in each run), and a message's latency counts
- * from there: when something stalls, what comes late because of it shows as late.
- */
-async function sendOnSchedule(
-  senders: readonly Sender[],
-  perSecond: number,
-  stop: AbortSignal,
-  wasLate: (us: number) => void,
-): Promise<void> {
-  const random = repeatableRandom(20_260_101);
-  let dueAt = microseconds();
-  for (let n = 0; !stop.aborted; n++) {
-    dueAt += (-Math.log(1 - random()) / perSecond) * 1_000_000;
-    const waitMs = (dueAt - microseconds()) / 1_000;
-    if (waitMs > 0) await delay(waitMs);
-    if (stop.aborted) return;
-    wasLate(microseconds() - dueAt);
-    senders[n % senders.length]?.send(1, dueAt);
-  }
-}
-
 /** Opens clients, some at once. */
 async function inTurn<Given, Client extends { ready(): Promise<void> }>(
   all: readonly Given[],
@@ -204,28 +180,6 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition() && performance.now() < deadline) await delay(pollMs);
 }
 
-function histogram(): hdr.Histogram {
-  return hdr.build({ lowestDiscernibleValue: 1, highestTrackableValue: 3_600_000_000, numberOfSignificantValueDigits: 3 });
-}
-
-function percentiles(of: hdr.Histogram): Percentiles {
-  const ms = (percentile: number) => of.getValueAtPercentile(percentile) / 1_000;
-  return { p50: ms(50), p95: ms(95), p99: ms(99), max: of.maxValue / 1_000, count: of.totalCount };
-}
-
-const whole = (us: number): number => Math.max(0, Math.round(us));
-
 function count(counts: Record<string, number>, what: string): void {
   counts[what] = (counts[what] ?? 0) + 1;
-}
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32, public domain). */
-function repeatableRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
