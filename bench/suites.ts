@@ -1,5 +1,6 @@
 import type { Suite } from './suite.js';
 import { endToEnd } from './suites/end-to-end.js';
+import { idle } from './suites/idle.js';
 import { largeRoom } from './suites/large-room.js';
 import { latency } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
@@ -8,4 +9,4 @@ import { resume } from './suites/resume.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, resume, largeRoom, presence];
+export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, resume, idle, largeRoom, presence];

@@ -25,7 +25,8 @@ export type PresenceNews =
  * In a room with many online, sockets are told the number only: each of n users told to n sockets would be n² frames.
  */
 export class RoomPresence {
-  private readonly users = new Map<string, { readonly username: string; readonly nodeIds: Set<string> }>();
+  /** A user is mostly on one node; so short a list takes a third of a Set. */
+  private readonly users = new Map<string, { readonly username: string; readonly nodeIds: string[] }>();
   private readonly changed = new Set<string>();
   /** Users whom the sockets hold to be online; undefined while they are only told the number. */
   private told: Map<string, string> | undefined = new Map();
@@ -43,14 +44,18 @@ export class RoomPresence {
 
   on(userId: string, username: string, nodeId: string): void {
     const user = this.users.get(userId);
-    if (user !== undefined) return void user.nodeIds.add(nodeId);
-    this.users.set(userId, { username, nodeIds: new Set([nodeId]) });
+    if (user?.nodeIds.includes(nodeId) === true) return;
+    if (user !== undefined) return void user.nodeIds.push(nodeId);
+    this.users.set(userId, { username, nodeIds: [nodeId] });
     this.changed.add(userId);
   }
 
   off(userId: string, nodeId: string): void {
-    const user = this.users.get(userId);
-    if (!user?.nodeIds.delete(nodeId) || user.nodeIds.size > 0) return;
+    const nodeIds = this.users.get(userId)?.nodeIds ?? [];
+    const at = nodeIds.indexOf(nodeId);
+    if (at === -1) return;
+    nodeIds.splice(at, 1);
+    if (nodeIds.length > 0) return;
     this.users.delete(userId);
     this.changed.add(userId);
   }
