@@ -64,6 +64,8 @@ export interface LoadResult {
   /** Acked and delivered within the measured time. */
   readonly acked: number;
   readonly deliveries: number;
+  /** What the deliveries came in. */
+  readonly frames: number;
   /** From the send (open loop: from the moment at which it was due) to the receipt. */
   readonly deliveryMs: Percentiles;
   readonly ackMs: Percentiles;

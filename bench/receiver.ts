@@ -7,6 +7,7 @@ import { SeqCheck, type SeqFaults } from './seq-check.js';
 /** What the receivers of a run have in common. */
 export interface Receipts extends SeqFaults {
   deliveries: number;
+  frames: number;
   /** µs of the generator's clock. */
   delivered(sampledSends: readonly number[]): void;
   unexpected(what: string): void;
@@ -48,6 +49,7 @@ export class Receiver implements FrameHandler {
     if (first === 0) return;
     this.seqs.take(first, last);
     this.receipts.deliveries += messages;
+    this.receipts.frames++;
     this.receipts.delivered(sampledSends);
   }
 

@@ -1,6 +1,11 @@
-/** How messages are offered: `closed` keeps so many unanswered per sender, `open` keeps a rate whatever the answers do. */
+/** How messages are offered. */
 export type Offer =
-  { readonly kind: 'closed'; readonly unansweredPerSender: number } | { readonly kind: 'open'; readonly messagesPerSecond: number };
+  /** As many unanswered by each sender. */
+  | { readonly kind: 'closed'; readonly unansweredPerSender: number }
+  /** As many, of all rooms, that have not reached every receiver: what fans out sets the pace, not what stores. The rooms must be alike. */
+  | { readonly kind: 'delivered'; readonly undelivered: number }
+  /** At a rate, whatever the answers do. */
+  | { readonly kind: 'open'; readonly messagesPerSecond: number };
 
 /** Users who come online beside those who send and receive, at even intervals. */
 export interface Arrivals {

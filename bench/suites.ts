@@ -1,5 +1,6 @@
 import type { Suite } from './suite.js';
 import { endToEnd } from './suites/end-to-end.js';
+import { fanOut } from './suites/fan-out.js';
 import { idle } from './suites/idle.js';
 import { largeRoom } from './suites/large-room.js';
 import { latency } from './suites/latency.js';
@@ -10,4 +11,4 @@ import { storm } from './suites/storm.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [write, endToEnd, latency, peersSuite, resume, idle, largeRoom, storm, presence];
+export const suites: readonly Suite[] = [write, fanOut, endToEnd, latency, peersSuite, resume, idle, largeRoom, storm, presence];

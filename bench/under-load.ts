@@ -1,4 +1,5 @@
 /** Plays a scenario on nodes: its crowd in the database, the load generator, the check of the tables against what was acked. */
+import type { ChildProcess } from 'node:child_process';
 import pg from 'pg';
 import type { Node } from './cluster.js';
 import type { DialectName } from './dialect.js';
@@ -27,6 +28,7 @@ export interface LoadReport {
 export interface ProcessUse {
   readonly name: string;
   readonly residentMiB: number | null;
+  /** Of one core. */
   readonly cpuPercent: number;
 }
 
@@ -34,6 +36,8 @@ export interface ProcessUse {
 export interface Backend {
   readonly dialect: DialectName;
   readonly databaseUrl: string;
+  /** Processes whose CPU and memory are told beside those of the nodes, by name. */
+  readonly beside?: Readonly<Record<string, ChildProcess>>;
   makeCrowd(db: pg.Client, scenario: Scenario, nodeUrls: readonly string[]): Promise<Crowd>;
   readStored(db: pg.Client, roomIds: readonly string[]): Promise<Stored>;
 }
@@ -97,11 +101,13 @@ async function underLoad(
   const serverPid = await postmasterPid(db);
   const load = run.fork(loadEntry, 'load');
   const tell = (message: ToLoad): void => void load.send(message);
+  const processes = [
+    ...nodes.map(({ process: child }, n) => [`node ${n + 1}`, child] as const),
+    ...Object.entries(backend.beside ?? {}),
+    ['load', load] as const,
+  ];
   const usage = async (): Promise<Record<string, Usage>> => ({
-    ...Object.fromEntries(
-      await Promise.all(nodes.map(async ({ process: child }, n) => [`node ${n + 1}`, await usageOf(child.pid)] as const)),
-    ),
-    load: await usageOf(load.pid),
+    ...Object.fromEntries(await Promise.all(processes.map(async ([name, child]) => [name, await usageOf(child.pid)] as const))),
     machine: await usageOfMachine(),
     ...(serverPid !== undefined && { postgres: await usageOfFamily(serverPid) }),
   });
@@ -157,12 +163,12 @@ async function underLoad(
     });
   });
 
-  const processes = Object.entries(after).map(([name, used]) => ({
+  const used = Object.entries(after).map(([name, { residentMiB, cpuSeconds, at }]) => ({
     name,
-    residentMiB: Number.isNaN(used.residentMiB) ? null : Math.round(used.residentMiB),
-    cpuPercent: Math.round(((used.cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (used.at - (before[name]?.at ?? 0))) * 100),
+    residentMiB: Number.isNaN(residentMiB) ? null : Math.round(residentMiB),
+    cpuPercent: ((cpuSeconds - (before[name]?.cpuSeconds ?? 0)) / (at - (before[name]?.at ?? 0))) * 100,
   }));
-  return { scenario, result, refused, problems, processes, ...(statements !== undefined && { statements }) };
+  return { scenario, result, refused, problems, processes: used, ...(statements !== undefined && { statements }) };
 }
 
 /** What must not be, in words. */
@@ -184,5 +190,7 @@ export function messagesPerCpuSecond({ result, processes }: LoadReport): number 
 
 export const usageNote = ({ scenario, processes }: LoadReport): string =>
   `${scenario.name}: ${processes
-    .map(({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${cpuPercent}% CPU`)
+    .map(
+      ({ name, residentMiB, cpuPercent }) => `${name} ${residentMiB === null ? '' : `${residentMiB} MiB `}${Math.round(cpuPercent)}% CPU`,
+    )
     .join(', ')}`;

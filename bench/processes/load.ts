@@ -35,6 +35,7 @@ async function run(plan: Plan): Promise<void> {
 
   const receipts: Receipts = {
     deliveries: 0,
+    frames: 0,
     doubled: 0,
     reordered: 0,
     delivered(sampledSends) {
@@ -68,21 +69,16 @@ async function run(plan: Plan): Promise<void> {
 
   const progress = setInterval(() => say({ kind: 'progress', acked: answers.acked, deliveries: receipts.deliveries }), progressMs);
   const offering = new AbortController();
-  if (scenario.offer.kind === 'closed') for (const sender of senders) sender.start();
-  else
-    void onSchedule(scenario.offer.messagesPerSecond, offering.signal, (dueAt, n) => {
-      if (measuring) late.recordValue(whole(microseconds() - dueAt));
-      senders[n % senders.length]?.send(1, dueAt);
-    });
+  offer();
 
   await delay(plan.warmUpMs);
   measuring = true;
   const { arrivals } = scenario;
   const before = arrivals && (await latencyOf(plan.measureMs));
-  const from = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
+  const from = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries, frames: receipts.frames };
   say({ kind: 'measuring' });
   const come = arrivals === undefined ? await delay(plan.measureMs) : await arrive(plan, arrivals.withinMs, (what) => count(counts, what));
-  const to = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries };
+  const to = { at: performance.now(), acked: answers.acked, deliveries: receipts.deliveries, frames: receipts.frames };
   measuring = false;
   say({ kind: 'measured' });
   const measured = { deliveryMs: percentiles(delivery), ackMs: percentiles(ack), lateMs: percentiles(late) };
@@ -113,6 +109,7 @@ async function run(plan: Plan): Promise<void> {
     seconds,
     acked: to.acked - from.acked,
     deliveries: to.deliveries - from.deliveries,
+    frames: to.frames - from.frames,
     ...measured,
     lost: lost(),
     doubled: receipts.doubled,
@@ -127,6 +124,24 @@ async function run(plan: Plan): Promise<void> {
   for (const client of [...receivers, ...senders, ...(come?.sockets ?? [])]) client.end();
   say({ kind: 'done', result });
   process.disconnect();
+
+  function offer(): void {
+    switch (scenario.offer.kind) {
+      case 'closed':
+        for (const sender of senders) sender.start();
+        return;
+      case 'delivered': {
+        const receiversOfRoom = receivers.length / scenario.rooms;
+        void sendAsDelivered(senders, scenario.offer.undelivered, () => receipts.deliveries / receiversOfRoom, offering.signal);
+        return;
+      }
+      case 'open':
+        void onSchedule(scenario.offer.messagesPerSecond, offering.signal, (dueAt, n) => {
+          if (measuring) late.recordValue(whole(microseconds() - dueAt));
+          senders[n % senders.length]?.send(1, dueAt);
+        });
+    }
+  }
 
   /** Of messages alone, in so many ms from now; measuring begins anew after it. */
   async function latencyOf(ms: number): Promise<Percentiles> {
@@ -159,6 +174,21 @@ async function arrive({ newcomers }: Plan, withinMs: number, unexpected: (what: 
   if (notJoined > 0) unexpected(`${notJoined} newcomers have not joined`);
   const { frames, bytes } = tally;
   return { sockets, result: { joinMs: percentiles(joining), allToldMs, frames: { ...frames }, bytes } };
+}
+
+/** Closed loop over what was delivered: the senders send in turn what is wanting of so many undelivered messages. */
+async function sendAsDelivered(senders: readonly Sender[], undelivered: number, delivered: () => number, stop: AbortSignal): Promise<void> {
+  let sent = 0;
+  let turn = 0;
+  for (; !stop.aborted; await delay(1)) {
+    let wanting = Math.floor(undelivered + delivered() - sent);
+    for (let left = senders.length; left > 0 && wanting > 0; left--) {
+      const share = Math.ceil(wanting / left);
+      senders[turn++ % senders.length]?.send(share);
+      sent += share;
+      wanting -= share;
+    }
+  }
 }
 
 /** Opens clients, some at once. */

@@ -14,6 +14,10 @@ import { Database } from '../../src/database/database.js';
 import { serveCalls } from '../calls.js';
 import { contentsOf } from '../content.js';
 
+const offerEveryMs = 2;
+/** Of an offer: far fewer than the writer refuses. */
+const unansweredMax = 4_000;
+
 interface RoundOptions {
   readonly clientMsgIds: boolean;
   /** Before the measured time. */
@@ -83,6 +87,7 @@ let inserters: readonly pg.Client[] | undefined;
 let databaseUrl = '';
 let lanes = 0;
 let writer: MessageWriter;
+let offering: AbortController | undefined;
 
 const calls = {
   async open(options: { readonly databaseUrl: string; readonly contentChars: number }): Promise<void> {
@@ -137,6 +142,18 @@ const calls = {
     const measured = measure(options, () => inserted).finally(() => over.abort());
     await Promise.all([measured, ...inserters.map(insertOn)]);
     return { ...(await measured), allRows: inserted - before.inserted, batches: insertedBatches - before.insertedBatches };
+  },
+
+  /** At a rate, or below it where they can't be stored so fast, until `stop`. */
+  async offer({ perSecond }: { readonly perSecond: number }): Promise<void> {
+    offering = new AbortController();
+    void offerMessages(perSecond, offering.signal);
+  },
+
+  /** Resolves when everything is answered. */
+  async stop(): Promise<void> {
+    offering?.abort();
+    await writer.drain();
   },
 
   async tally(): Promise<Tally> {
@@ -198,6 +215,22 @@ async function insertRows(
       rows.map(({ clientMsgId }) => clientMsgId ?? null),
     ],
   });
+}
+
+async function offerMessages(perSecond: number, signal: AbortSignal): Promise<void> {
+  const from = performance.now();
+  let answered = 0;
+  for (let sent = 0; !signal.aborted; await delay(offerEveryMs)) {
+    const due = Math.min(((performance.now() - from) / 1_000) * perSecond, answered + unansweredMax);
+    for (; sent < due; sent++) {
+      const room = rooms[sent % rooms.length];
+      if (room === undefined) return;
+      writer.append(room.next(false), (settled) => {
+        answered++;
+        room.settled(settled);
+      });
+    }
+  }
 }
 
 function count(what: string): void {
