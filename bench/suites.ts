@@ -1,4 +1,5 @@
 import type { Suite } from './suite.js';
+import { bus } from './suites/bus.js';
 import { endToEnd } from './suites/end-to-end.js';
 import { fanOut } from './suites/fan-out.js';
 import { idle } from './suites/idle.js';
@@ -11,4 +12,4 @@ import { storm } from './suites/storm.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [write, fanOut, endToEnd, latency, peersSuite, resume, idle, largeRoom, storm, presence];
+export const suites: readonly Suite[] = [write, bus, fanOut, endToEnd, latency, peersSuite, resume, idle, largeRoom, storm, presence];

@@ -10,7 +10,7 @@ import { Socket } from 'node:net';
 import pgListen, { type Subscriber } from 'pg-listen';
 import type pg from 'pg';
 
-const channel = 'trunkline';
+export const channel = 'trunkline';
 const heartbeatIntervalMs = 1_000;
 /** How long a beat may take to come back before the connection is given up. */
 const heartbeatDeadlineMs = 2_500;
