@@ -8,8 +8,22 @@ import { latency } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
 import { presence } from './suites/presence.js';
 import { resume } from './suites/resume.js';
+import { scaling } from './suites/scaling.js';
 import { storm } from './suites/storm.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
-export const suites: readonly Suite[] = [write, bus, fanOut, endToEnd, latency, peersSuite, resume, idle, largeRoom, storm, presence];
+export const suites: readonly Suite[] = [
+  write,
+  bus,
+  fanOut,
+  endToEnd,
+  latency,
+  scaling,
+  peersSuite,
+  resume,
+  idle,
+  largeRoom,
+  storm,
+  presence,
+];
