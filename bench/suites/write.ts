@@ -101,11 +101,10 @@ async function takeTurns(run: Run, writing: Writing, { name, clientMsgIds }: Loa
     return { ...round, processCpu: after.processCpu - before.processCpu, postgresCpu: after.postgresCpu - before.postgresCpu };
   };
   for (const way of ['writer', 'bare INSERT'] as const) await play(way, (run.warmUp * 1_000) / 2);
-  const count = run.quick ? quickRounds : rounds;
-  for (let round = 0; round < count; round++) {
+  for (let round = 0; round < (run.quick ? quickRounds : rounds); round++) {
     // Each is first as often as the other, so that neither has the smaller table.
     const ways: readonly Way[] = round % 2 === 0 ? ['writer', 'bare INSERT'] : ['bare INSERT', 'writer'];
-    for (const way of ways) add(sums[way], await play(way, (run.seconds * 1_000) / count));
+    for (const way of ways) add(sums[way], await play(way, (run.seconds * 1_000) / rounds));
   }
   return sums;
 }
