@@ -318,6 +318,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         this.counters.repairs++;
         const { lastSeq, knownSeq, generation } = room;
         const entries = await this.reads.read({ roomId: room.roomId, after: lastSeq, upTo: knownSeq, maxBytes: pageMaxBytes });
+        // Who followed it may have left while it was read, and others come to a log of their own, which has got further.
+        if (this.rooms.get(room.roomId) !== room) return;
         if (generation === room.generation) this.passOn(room, entries, lastSeq, knownSeq);
       }
     } catch (error) {
