@@ -21,8 +21,10 @@ export const faultNames = Object.keys(faults) as FaultName[];
 /** After these, what was acked before may be gone, with its epoch. */
 export const losesCommits: ReadonlySet<FaultName> = new Set<FaultName>(['failover to a lagging standby']);
 
-/** During these a send may find no PostgreSQL until its time is over. */
+/** During these a send may have no answer of PostgreSQL until its time is over. */
 export const leavesDoubt: ReadonlySet<FaultName> = new Set<FaultName>([
+  'node frozen for 10 s',
+  'NOTIFY queue full',
   'PostgreSQL down for 60 s',
   'disk of the write-ahead log full',
   'failover to a synchronous standby',
