@@ -45,7 +45,7 @@ it('finds out each setting of a server that loses data, fills up or has no room,
     /^warn {2}autovacuum: /,
     /^warn {2}wal_level: .* is minimal/,
     /^warn {2}max_notify_queue_pages: /,
-    /^fail {2}connections: 2 nodes of up to 21 connections, 1\d are to be had/,
+    /^fail {2}connections: 2 nodes of up to 17 connections, 1\d are to be had/,
     /^warn {2}migrations: \d+ to come/,
     /^fail {2}notification queue: 6\d % full: /,
   ]) {
