@@ -86,7 +86,8 @@ export class WorldNode {
       try {
         return await this.ready(startDeadlineMs);
       } catch (error) {
-        if (this.isRunning || special.nodeArgs !== undefined || Date.now() > until) throw error;
+        const isSabotaged = special.nodeArgs?.includes('--import') === true; // it would end again, and says why in its log
+        if (this.isRunning || isSabotaged || Date.now() > until) throw error;
       }
     }
   }
