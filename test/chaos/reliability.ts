@@ -45,6 +45,7 @@ export function harmOf(violations: readonly Violation[]): Harm {
 }
 
 function kindOf({ invariant, witness }: Violation): keyof Harm {
+  if (witness[0]?.type === 'counted') return 'other'; // no client had anything of it
   switch (invariant) {
     case 'I1':
     case 'I3':
@@ -118,7 +119,7 @@ function table(rounds: readonly PlayedRound[]): string[] {
     '',
     '*Rounds* are those of the fault alone; in a mixture it was had with others. *Lost*, *doubled*, *reordered* and *leaked* count breaches of what a send or a delivery is promised: acked and not stored, missing from',
     'the log or not delivered within 2 s of the end of the fault (lost); stored, delivered or numbered twice (doubled); in an order that contradicts acks, or differs between observers (reordered); seen by who was no member,',
-    'or although it was refused (leaked). *Other* are resources that a node did not give back, and sends of which it could not tell what became of them. *Worst recovery* is the longest time from the end of a fault until every client was connected, in all its rooms, and had an answer',
+    'or although it was refused (leaked). *Other* are resources that a node did not give back, and what it counted though no client noticed: sends of unknown end, streams out of order, holes. *Worst recovery* is the longest time from the end of a fault until every client was connected, in all its rooms, and had an answer',
     'to every send.',
     '',
   ];
