@@ -85,6 +85,7 @@ export class AuthService {
 
   /** @throws ClientError `conflict` naming the fields that are taken, `rate_limited`, `overloaded`, `unavailable` */
   async register(username: string, email: string, password: string, caller: Caller): Promise<Grant> {
+    this.passwords.refuseWhenFull();
     await this.limits.count('registerFromNetwork', networkOf(caller));
     await this.refuseTaken(username, email); // a hash is dear: don't make one in vain
     const passwordHash = await this.passwords.hash(password);
@@ -101,7 +102,8 @@ export class AuthService {
   }
 
   /** @throws ClientError `unauthenticated` alike for an unknown name and a wrong password; `rate_limited`, `overloaded`, `unavailable` */
-  login(name: LoginName, password: string, caller: Caller): Promise<Grant> {
+  async login(name: LoginName, password: string, caller: Caller): Promise<Grant> {
+    this.passwords.refuseWhenFull();
     // As it was typed: counted by account, the answer would say which address belongs to which name.
     const typed = comparisonKey('email' in name ? name.email : name.username);
     const network = networkOf(caller);

@@ -10,12 +10,24 @@ export interface QueueLimits {
   retryAfterMs: number;
 }
 
-/** Runs work a few pieces at a time, in the order given; what would make the queue too long is refused with ClientError `overloaded`. */
-export function boundedQueue({ atOnce, waitingMax, retryAfterMs }: QueueLimits): <Result>(work: () => Promise<Result>) => Promise<Result> {
+export interface BoundedQueue {
+  /** Runs work a few pieces at a time, in the order given. @throws ClientError `overloaded` where the queue is full */
+  readonly run: <Result>(work: () => Promise<Result>) => Promise<Result>;
+  /** For who would have to do something in vain before. @throws ClientError `overloaded` where the queue is full */
+  readonly refuseWhenFull: () => void;
+}
+
+export function boundedQueue({ atOnce, waitingMax, retryAfterMs }: QueueLimits): BoundedQueue {
   const limit = pLimit(atOnce);
-  return async (work) => {
+  const refuseWhenFull = (): void => {
     const full = limit.activeCount + limit.pendingCount >= atOnce + waitingMax;
     if (full) throw new ClientError('overloaded', undefined, { retryAfterMs });
-    return limit(work);
+  };
+  return {
+    refuseWhenFull,
+    async run(work) {
+      refuseWhenFull();
+      return limit(work);
+    },
   };
 }

@@ -1,16 +1,27 @@
-import { randomBytes } from 'node:crypto';
+import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import argon2 from 'argon2';
-import { Injectable, type OnModuleInit } from '@nestjs/common';
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { ClientError } from '../protocol/errors.js';
 import { boundedQueue } from './bounded-queue.js';
 
-/** OWASP Password Storage Cheat Sheet, its first choice: 19 MiB, 2 passes, 1 lane. About 25 ms of one core. */
+/** OWASP Password Storage Cheat Sheet, its first choice: argon2id, 19 MiB, 2 passes, 1 lane. About 30 ms of one core. */
 const cost = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
+/** A hash of today's cost that no password has. */
+const nobodysHash = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=${cost.parallelism}$${'A'.repeat(22)}$${'A'.repeat(43)}`;
 
 const queueLimits = {
-  atOnce: 3, // argon2 runs on libuv's threads, of which there are 4: one stays free for DNS look-ups and files
-  waitingMax: 1_000, // the last of them waits for about ten seconds on two cores
+  atOnce: 3, // of the four threads of the process that hashes
+  waitingMax: 1_000, // the last of them waits for about twenty seconds on two cores that have nothing else to do
   retryAfterMs: 5_000,
 };
+
+/** Who does not answer for so long is ended, and another process started. */
+const answerDeadlineMs = 20_000;
+const endDeadlineMs = 2_000;
+
+const processFile = fileURLToPath(new URL('hash-process.cjs', import.meta.url));
 
 export interface PasswordCheck {
   matches: boolean;
@@ -18,19 +29,52 @@ export interface PasswordCheck {
   newHash?: string;
 }
 
-/** Hashes and checks passwords, a few at a time, so that a wave of logins takes neither the memory nor the threads of everything else. */
-@Injectable()
-export class Passwords implements OnModuleInit {
-  private readonly queue = boundedQueue(queueLimits);
-  private nobodysHash = '';
+interface Job {
+  readonly password: string;
+  /** Checked against it where there is one, else hashed. */
+  readonly storedHash?: string;
+  readonly cost?: typeof cost;
+}
 
-  async onModuleInit(): Promise<void> {
-    this.nobodysHash = await argon2.hash(randomBytes(32), cost);
+interface Answer {
+  readonly id: number;
+  readonly result?: string | boolean;
+  readonly error?: string;
+}
+
+/**
+ * Hashes and checks passwords, a few at a time, in a process of its own that gives way to this one: a wave of logins takes neither the memory nor
+ * the cores from messages. Not in a thread: what maps and unmaps 19 MiB, and is put off in the midst of it, holds up all threads of its process.
+ */
+@Injectable()
+export class Passwords implements OnApplicationShutdown {
+  private readonly queue = boundedQueue(queueLimits);
+  /** Started with the first password. */
+  private child: ChildProcess | undefined;
+  private readonly asked = new Map<number, { readonly resolve: (result: never) => void; readonly reject: (error: Error) => void }>();
+  private lastId = 0;
+  private isClosing = false;
+
+  async onApplicationShutdown(): Promise<void> {
+    const { child } = this;
+    this.isClosing = true;
+    if (child?.connected !== true) return;
+    child.ref();
+    const ended = once(child, 'exit');
+    child.disconnect(); // it ends with what it has in hand
+    const timer = setTimeout(() => child.kill('SIGKILL'), endDeadlineMs);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  /** Asked first, so that what will be refused costs the database nothing. @throws ClientError `overloaded` when too many are waiting */
+  refuseWhenFull(): void {
+    this.queue.refuseWhenFull();
   }
 
   /** @throws ClientError `overloaded` when too many are waiting */
   hash(password: string): Promise<string> {
-    return this.queue(() => argon2.hash(prepared(password), cost));
+    return this.queue.run(() => this.ask<string>({ password: prepared(password), cost }));
   }
 
   /**
@@ -38,12 +82,54 @@ export class Passwords implements OnModuleInit {
    * @throws ClientError `overloaded` when too many are waiting
    */
   check(password: string, storedHash: string | undefined): Promise<PasswordCheck> {
-    return this.queue(async () => {
-      const matches = await argon2.verify(storedHash ?? this.nobodysHash, prepared(password));
+    return this.queue.run(async () => {
+      const given = prepared(password);
+      const matches = await this.ask<boolean>({ password: given, storedHash: storedHash ?? nobodysHash });
       if (!matches || storedHash === undefined) return { matches: false };
       if (!argon2.needsRehash(storedHash, cost)) return { matches };
-      return { matches, newHash: await argon2.hash(prepared(password), cost) };
+      return { matches, newHash: await this.ask<string>({ password: given, cost }) };
     });
+  }
+
+  private async ask<Result>(job: Job): Promise<Result> {
+    if (this.isClosing) throw this.endedError();
+    const child = (this.child ??= this.start());
+    const id = ++this.lastId;
+    const timer = setTimeout(() => child.kill('SIGKILL'), answerDeadlineMs);
+    try {
+      return await new Promise<Result>((resolve, reject) => {
+        this.asked.set(id, { resolve, reject });
+        child.send({ id, ...job });
+      });
+    } finally {
+      clearTimeout(timer);
+      this.asked.delete(id);
+    }
+  }
+
+  private endedError(): Error {
+    return this.isClosing
+      ? new ClientError('overloaded', undefined, { retryAfterMs: queueLimits.retryAfterMs })
+      : new Error('the process that hashes passwords ended');
+  }
+
+  private start(): ChildProcess {
+    const child = fork(processFile, { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    child.on('message', ({ id, result, error }: Answer) => {
+      const asked = this.asked.get(id);
+      if (error === undefined) asked?.resolve(result as never);
+      else asked?.reject(new Error(error));
+    });
+    const onEnd = (): void => {
+      if (this.child !== child) return;
+      this.child = undefined;
+      for (const { reject } of this.asked.values()) reject(this.endedError());
+    };
+    child.on('error', onEnd);
+    child.on('exit', onEnd);
+    child.unref();
+    child.channel?.unref();
+    return child;
   }
 }
 
