@@ -2,6 +2,7 @@ import type { Suite } from './suite.js';
 import { bus } from './suites/bus.js';
 import { endToEnd } from './suites/end-to-end.js';
 import { fanOut } from './suites/fan-out.js';
+import { floodsSuite } from './suites/floods.js';
 import { idle } from './suites/idle.js';
 import { largeRoom } from './suites/large-room.js';
 import { latency } from './suites/latency.js';
@@ -26,4 +27,5 @@ export const suites: readonly Suite[] = [
   largeRoom,
   storm,
   presence,
+  floodsSuite,
 ];

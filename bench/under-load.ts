@@ -44,7 +44,7 @@ export interface Backend {
 
 type BackendNode = Pick<Node, 'url' | 'process'>;
 
-const trunkline = ({ databaseUrl, secret }: Run): Backend => ({
+export const trunkline = ({ databaseUrl, secret }: Run): Backend => ({
   dialect: 'trunkline',
   databaseUrl,
   makeCrowd: (db, scenario, nodeUrls) => makeCrowd(db, scenario, nodeUrls, secret),
