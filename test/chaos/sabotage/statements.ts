@@ -39,9 +39,10 @@ export const readingBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>>
     [earlierFrom, 'FROM messages AS em WHERE was_there[i.n] AND '],
   ]);
 
-/** Who is a member is read first, and then the room is locked. */
-export const membersBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
-  rewrite(sql, 'append_new', [
+/** Who is a member is read first, and then the room is locked. Each batch is stored first, also after retries, when it would be judged at once. */
+export async function membersBeforeLock(sql: pg.Pool): Promise<() => Promise<unknown>> {
+  const judgeAtOnce = await rewrite(sql, 'append_batch', [[/NOT retries_likely/, 'true']]);
+  const lockFirst = await rewrite(sql, 'append_new', [
     ...beforeTheLock(
       'old_names text[]',
       `SELECT array_agg((SELECT m.username FROM room_members AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
@@ -49,6 +50,11 @@ export const membersBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>>
     ),
     [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*(?=\))/, 'SELECT old_names[u.n]'],
   ]);
+  return async () => {
+    await lockFirst();
+    await judgeAtOnce();
+  };
+}
 
 /**
  * The index that would refuse a second row of a key, whoever tries; and so each batch is judged at once. It is put back on empty tables: what was
