@@ -1,4 +1,5 @@
 import { jest } from '@jest/globals';
+import { eventually } from '../../test/support/eventually.js';
 import type { Feed } from '../bus/feed.js';
 import { RoomLog } from '../bus/room-log.js';
 import { Hub } from './hub.js';
@@ -35,6 +36,27 @@ function harness(sockets: number) {
 }
 
 const seqsIn = (frame: Buffer) => (frame.toString('latin1').match(/"seq":\d+/g) ?? []).map((text) => Number(text.slice(6)));
+
+it('waits after a fan-out that took long for as long again', async () => {
+  const { received, deliver } = harness(1);
+  const busyUntil = (at: number) => {
+    while (performance.now() < at) continue;
+  };
+  const startedAt = performance.now();
+  const written = new Promise<void>((resolve) => {
+    // Queued behind the flush, before what it queues: as the outboxes' writes are.
+    deliver(1);
+    setImmediate(() => {
+      busyUntil(startedAt + 60);
+      resolve();
+    });
+  });
+  await written;
+  await new Promise((turn) => setImmediate(turn));
+  deliver(2);
+  await eventually(() => received[0]?.length === 2, 'the second frame');
+  expect(performance.now() - startedAt).toBeGreaterThanOrEqual(100);
+});
 
 describe('the fan-out of a room', () => {
   beforeEach(() => {
