@@ -3,6 +3,7 @@ import { bus } from './suites/bus.js';
 import { endToEnd } from './suites/end-to-end.js';
 import { fanOut } from './suites/fan-out.js';
 import { floodsSuite } from './suites/floods.js';
+import { grownTable } from './suites/grown-table.js';
 import { idle } from './suites/idle.js';
 import { largeRoom } from './suites/large-room.js';
 import { latency } from './suites/latency.js';
@@ -16,6 +17,7 @@ import { write } from './suites/write.js';
 /** In the order in which they are measured. */
 export const suites: readonly Suite[] = [
   write,
+  grownTable,
   bus,
   fanOut,
   endToEnd,
