@@ -1,6 +1,7 @@
 /** A node as a process of its own, started from dist/ as it is in production. */
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
-import { createServer, type AddressInfo } from 'node:net';
+import { randomInt } from 'node:crypto';
+import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -41,10 +42,26 @@ const isReady = (url: string): Promise<boolean> =>
     () => false,
   );
 
+/** Below those that systems give to connections and to `listen(0)`, so that none of these takes it before it is used. */
+const ports = { from: 20_000, to: 32_000 };
+const given = new Set<number>();
+
+/** A port of this machine's own that nothing listens on; in one process never the same twice. */
 export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(ports.from, ports.to);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
-  await new Promise<void>((listening) => probe.listen(0, '127.0.0.1', listening));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
+  const listens = await new Promise<boolean>((resolve) => {
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => resolve(true));
+  });
+  if (listens) await new Promise((closed) => probe.close(closed));
+  return listens;
 }
