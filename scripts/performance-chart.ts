@@ -3,8 +3,8 @@ import { machineLine } from '../bench/machine.js';
 import { goalText, numberText, type Bench } from '../bench/report.js';
 import { isReached, type Goal } from '../bench/suite.js';
 
-const width = 960;
-const labelWidth = 400;
+const width = 1_160;
+const labelWidth = 440;
 const rowHeight = 22;
 const top = 64;
 const axis = { from: 0.25, to: 8 };
@@ -21,7 +21,8 @@ interface Bar {
 const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 
 function bar(label: string, value: number, unit: string, goal: Goal): Bar {
-  const times = 'atLeast' in goal ? value / goal.atLeast : goal.atMost / value;
+  const ratio = 'atLeast' in goal ? value / goal.atLeast : goal.atMost / value;
+  const times = Number.isNaN(ratio) ? 1 : ratio; // none of what there is to be none of
   return { label, times, text: `${numberText(value)} ${unit} (goal ${goalText(goal)})`, isReached: isReached(goal, value) };
 }
 
@@ -43,7 +44,7 @@ export function performanceChart(bench: Bench): string {
   const bottom = top + bars.length * rowHeight;
   const x = (times: number): number => {
     const place = Math.log(Math.min(axis.to, Math.max(axis.from, times)) / axis.from) / Math.log(axis.to / axis.from);
-    return Math.round(labelWidth + place * (width - labelWidth - 24));
+    return Math.round(labelWidth + place * (width - labelWidth - 110));
   };
   const text = (at: { x: number; y: number; anchor?: string; colour?: string }, content: string): string =>
     `<text x="${at.x}" y="${at.y}" text-anchor="${at.anchor ?? 'start'}" fill="${at.colour ?? '#222'}">${escaped(content)}</text>`;
@@ -57,7 +58,7 @@ export function performanceChart(bench: Bench): string {
     return [
       text({ x: labelWidth - 10, y: y + 15, anchor: 'end' }, label),
       `<rect x="${left}" y="${y + 4}" width="${Math.max(2, right - left)}" height="${rowHeight - 8}" fill="${reached ? '#2f7d4f' : '#c0562f'}"><title>${escaped(said)}</title></rect>`,
-      text({ x: x(1) + (reached ? -6 : 6), y: y + 15, anchor: reached ? 'end' : 'start', colour: '#666' }, said),
+      text({ x: right + 6, y: y + 15, colour: '#666' }, said),
     ];
   });
   return `${[
