@@ -167,3 +167,13 @@ export async function readStored(db: pg.Client, roomIds: readonly string[]): Pro
   }
   return { heads, messages, problems };
 }
+
+/** Rooms in which not just what was acked is stored, in words. */
+export const unlikeAcked = (
+  roomIds: readonly string[],
+  acked: Readonly<Record<string, number>>,
+  messages: Readonly<Record<string, number>>,
+): string[] =>
+  roomIds
+    .filter((roomId) => messages[roomId] !== acked[roomId])
+    .map((roomId) => `room ${roomId}: ${acked[roomId]} acked, ${messages[roomId]} stored`);

@@ -11,7 +11,7 @@ import type { ListenCalls } from '../processes/listen.js';
 import type { WriteCalls } from '../processes/write.js';
 import { usageOf } from '../process-usage.js';
 import type { Scenario } from '../scenarios.js';
-import { makeCrowd, readStored } from '../set-up.js';
+import { makeCrowd, readStored, unlikeAcked } from '../set-up.js';
 import type { Figure, Run, Suite } from '../suite.js';
 import { failuresOf, playScenario, usageNote, type LoadReport } from '../under-load.js';
 
@@ -93,7 +93,6 @@ async function measure(run: Run, { nodes: count, name }: Load): Promise<Measured
       await writer('stop', undefined);
       const { ackedByRoom, faults } = await writer('tally', undefined);
       const { heads, messages, problems } = await readStored(db, roomIds);
-      const differ = roomIds.filter((roomId) => messages[roomId] !== ackedByRoom[roomId]);
       stored = Object.values(messages).reduce((sum, inRoom) => sum + inRoom, 0);
       return {
         heads,
@@ -101,7 +100,7 @@ async function measure(run: Run, { nodes: count, name }: Load): Promise<Measured
         problems: [
           ...problems,
           ...Object.entries(faults).map(([what, times]) => `${what}: ${times}`),
-          ...differ.map((roomId) => `room ${roomId}: ${ackedByRoom[roomId]} acked, ${messages[roomId]} stored`),
+          ...unlikeAcked(roomIds, ackedByRoom, messages),
         ],
       };
     },

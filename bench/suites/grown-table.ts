@@ -6,7 +6,7 @@ import pg from 'pg';
 import { callsTo } from '../calls.js';
 import type { WriteCalls } from '../processes/write.js';
 import { postmasterPid, usageOfFamily } from '../process-usage.js';
-import { makeCrowd, readStored } from '../set-up.js';
+import { makeCrowd, readStored, unlikeAcked } from '../set-up.js';
 import type { Figure, Run, Suite } from '../suite.js';
 
 const entry = new URL('../processes/write.ts', import.meta.url);
@@ -139,8 +139,10 @@ async function failuresOf({ call, db, roomIds, size }: Table): Promise<string[]>
   return [
     ...Object.entries(faults).map(([what, count]) => `${what}: ${count}`),
     ...problems,
-    ...roomIds
-      .filter((roomId) => messages[roomId] !== (ackedByRoom[roomId] ?? 0) + size / crowd.rooms)
-      .map((roomId) => `room ${roomId}: ${ackedByRoom[roomId]} acked on top of ${size / crowd.rooms}, ${messages[roomId]} stored`),
+    ...unlikeAcked(
+      roomIds,
+      Object.fromEntries(roomIds.map((roomId) => [roomId, (ackedByRoom[roomId] ?? 0) + size / crowd.rooms])), // with what it was filled with
+      messages,
+    ),
   ];
 }

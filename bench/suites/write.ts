@@ -6,7 +6,7 @@ import pg from 'pg';
 import { callsTo } from '../calls.js';
 import type { WriteCalls } from '../processes/write.js';
 import { postmasterPid, usageOf, usageOfFamily } from '../process-usage.js';
-import { makeCrowd, readStored } from '../set-up.js';
+import { makeCrowd, readStored, unlikeAcked } from '../set-up.js';
 import type { Figure, Goal, Run, Suite } from '../suite.js';
 
 const entry = new URL('../processes/write.ts', import.meta.url);
@@ -148,9 +148,7 @@ async function failuresOf({ call, db }: Writing, roomIds: readonly string[]): Pr
   return [
     ...Object.entries(faults).map(([what, count]) => `${what}: ${count}`),
     ...problems,
-    ...roomIds
-      .filter((roomId) => messages[roomId] !== ackedByRoom[roomId])
-      .map((roomId) => `room ${roomId}: ${ackedByRoom[roomId]} acked, ${messages[roomId]} stored`),
+    ...unlikeAcked(roomIds, ackedByRoom, messages),
     ...(Number(rows[0]?.count) === inserted ? [] : [`bare INSERT: ${inserted} inserted, ${rows[0]?.count} stored`]),
   ];
 }

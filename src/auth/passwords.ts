@@ -60,10 +60,10 @@ export class Passwords implements OnApplicationShutdown {
     this.isClosing = true;
     if (child?.connected !== true) return;
     child.ref();
-    const ended = once(child, 'exit');
+    const exit = once(child, 'exit');
     child.disconnect(); // it ends with what it has in hand
     const timer = setTimeout(() => child.kill('SIGKILL'), endDeadlineMs);
-    await ended;
+    await exit;
     clearTimeout(timer);
   }
 
@@ -72,14 +72,14 @@ export class Passwords implements OnApplicationShutdown {
     this.queue.refuseWhenFull();
   }
 
-  /** @throws ClientError `overloaded` when too many are waiting */
+  /** @throws ClientError `overloaded` when too many are waiting; `unavailable` when the process that hashes ended meanwhile */
   hash(password: string): Promise<string> {
     return this.queue.run(() => this.ask<string>({ password: prepared(password), cost }));
   }
 
   /**
    * Takes as long without a stored hash as with one: time must not tell who has an account.
-   * @throws ClientError `overloaded` when too many are waiting
+   * @throws ClientError `overloaded` when too many are waiting; `unavailable` when the process that hashes ended meanwhile
    */
   check(password: string, storedHash: string | undefined): Promise<PasswordCheck> {
     return this.queue.run(async () => {
@@ -92,7 +92,7 @@ export class Passwords implements OnApplicationShutdown {
   }
 
   private async ask<Result>(job: Job): Promise<Result> {
-    if (this.isClosing) throw this.endedError();
+    if (this.isClosing) throw ended();
     const child = (this.child ??= this.start());
     const id = ++this.lastId;
     const timer = setTimeout(() => child.kill('SIGKILL'), answerDeadlineMs);
@@ -107,12 +107,6 @@ export class Passwords implements OnApplicationShutdown {
     }
   }
 
-  private endedError(): Error {
-    return this.isClosing
-      ? new ClientError('overloaded', undefined, { retryAfterMs: queueLimits.retryAfterMs })
-      : new Error('the process that hashes passwords ended');
-  }
-
   private start(): ChildProcess {
     const child = fork(processFile, { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
     child.on('message', ({ id, result, error }: Answer) => {
@@ -123,7 +117,7 @@ export class Passwords implements OnApplicationShutdown {
     const onEnd = (): void => {
       if (this.child !== child) return;
       this.child = undefined;
-      for (const { reject } of this.asked.values()) reject(this.endedError());
+      for (const { reject } of this.asked.values()) reject(ended());
     };
     child.on('error', onEnd);
     child.on('exit', onEnd);
@@ -132,6 +126,10 @@ export class Passwords implements OnApplicationShutdown {
     return child;
   }
 }
+
+/** Nothing was decided of the password, and another try is served: here by the next process, or by another node. */
+const ended = (): ClientError =>
+  new ClientError('unavailable', undefined, { retryAfterMs: 1_000, cause: new Error('the process that hashes passwords ended') });
 
 /** Two keyboards may make the same letters of different code points (RFC 8265, section 4.2.2). */
 const prepared = (password: string): string => password.normalize('NFC');
