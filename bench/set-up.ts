@@ -169,11 +169,7 @@ export async function readStored(db: pg.Client, roomIds: readonly string[]): Pro
 }
 
 /** Rooms in which not just what was acked is stored, in words. */
-export const unlikeAcked = (
-  roomIds: readonly string[],
-  acked: Readonly<Record<string, number>>,
-  messages: Readonly<Record<string, number>>,
-): string[] =>
-  roomIds
-    .filter((roomId) => messages[roomId] !== acked[roomId])
-    .map((roomId) => `room ${roomId}: ${acked[roomId]} acked, ${messages[roomId]} stored`);
+export const unlikeAcked = (acked: Readonly<Record<string, number>>, messages: Stored['messages']): string[] =>
+  Object.entries(messages)
+    .filter(([roomId, stored]) => stored !== (acked[roomId] ?? 0))
+    .map(([roomId, stored]) => `room ${roomId}: ${acked[roomId] ?? 0} acked, ${stored} stored`);

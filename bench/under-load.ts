@@ -6,7 +6,7 @@ import type { DialectName } from './dialect.js';
 import type { FromLoad, LoadResult, ToLoad } from './plan.js';
 import { postmasterPid, usageOf, usageOfFamily, usageOfMachine, type Usage } from './process-usage.js';
 import type { Scenario } from './scenarios.js';
-import { makeCrowd, readStored, type Crowd, type Stored } from './set-up.js';
+import { makeCrowd, readStored, unlikeAcked, type Crowd, type Stored } from './set-up.js';
 import { countStatements, readStatements, type Statement } from './statements.js';
 import type { Figure, Run, SuiteResult } from './suite.js';
 
@@ -138,11 +138,7 @@ async function underLoad(
         case 'settled': {
           Object.assign(refused, message.errors);
           const { heads, messages: storedByRoom, problems: found } = await backend.readStored(db, crowd.roomIds);
-          problems.push(...found);
-          for (const [roomId, messages] of Object.entries(storedByRoom)) {
-            const acked = message.ackedByRoom[roomId] ?? 0;
-            if (acked !== messages) problems.push(`room ${roomId}: ${acked} acked, ${messages} stored`);
-          }
+          problems.push(...found, ...unlikeAcked(message.ackedByRoom, storedByRoom));
           tell({ kind: 'heads', heads });
           return;
         }

@@ -100,7 +100,7 @@ async function measure(run: Run, { nodes: count, name }: Load): Promise<Measured
         problems: [
           ...problems,
           ...Object.entries(faults).map(([what, times]) => `${what}: ${times}`),
-          ...unlikeAcked(roomIds, ackedByRoom, messages),
+          ...unlikeAcked(ackedByRoom, messages),
         ],
       };
     },

@@ -140,7 +140,6 @@ async function failuresOf({ call, db, roomIds, size }: Table): Promise<string[]>
     ...Object.entries(faults).map(([what, count]) => `${what}: ${count}`),
     ...problems,
     ...unlikeAcked(
-      roomIds,
       Object.fromEntries(roomIds.map((roomId) => [roomId, (ackedByRoom[roomId] ?? 0) + size / crowd.rooms])), // with what it was filled with
       messages,
     ),

@@ -148,7 +148,7 @@ async function failuresOf({ call, db }: Writing, roomIds: readonly string[]): Pr
   return [
     ...Object.entries(faults).map(([what, count]) => `${what}: ${count}`),
     ...problems,
-    ...unlikeAcked(roomIds, ackedByRoom, messages),
+    ...unlikeAcked(ackedByRoom, messages),
     ...(Number(rows[0]?.count) === inserted ? [] : [`bare INSERT: ${inserted} inserted, ${rows[0]?.count} stored`]),
   ];
 }
