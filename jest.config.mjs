@@ -25,5 +25,5 @@ export default {
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
   testTimeout: 30_000,
   randomize: true,
-  maxWorkers: 2, // much of a test is waiting; more of them at once would make waits out of deadlines
+  maxWorkers: 3, // on two cores: much of a test is waiting; more of them at once would make waits out of deadlines
 };

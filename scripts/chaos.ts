@@ -51,6 +51,7 @@ const options = new Command('npm run chaos --')
   .parse()
   .opts<Options>();
 
+const sendsPerSecond = 2_000;
 const startedAt = new Date();
 const until = Date.now() + (options.minutes ?? (options.all === true ? 25 : 2)) * 60_000;
 const isOver = (): boolean => Date.now() > until;
@@ -82,7 +83,7 @@ async function play(): Promise<void> {
   let world = await open();
   for (const { faults, seed } of plans()) {
     status(`round ${rounds.length + 1}, ${clock()}: ${faults.join(' + ')} (seed ${seed})`);
-    const result = await playRound(world, faults, seed, join(options.out, 'last-round.jsonl'));
+    const result = await playRound(world, faults, seed, { sendsPerSecond, recordTo: join(options.out, 'last-round.jsonl') });
     const { history: _, violations, ...round } = result;
     rounds.push({ ...round, harm: harmOf(violations) });
     await tell(result);

@@ -5,7 +5,6 @@ import type { ChaosClient } from './client.js';
 import type { Dice } from './dice.js';
 import type { World } from './world.js';
 
-const sendsPerSecond = 2_000;
 /** Who has so many sends without an answer sends no more until there is one: what a minute's outage piles up, this process could not take in 2 s. */
 const undecidedMax = 500;
 /** Who stays out of the churn of members. */
@@ -24,11 +23,12 @@ export class Load {
     private readonly people: readonly Person[],
     private readonly rooms: readonly string[],
     private readonly dice: Dice,
+    private readonly sendsPerSecond: number,
   ) {}
 
   start(): void {
     const burst = 4;
-    this.every(1_000 / (sendsPerSecond / burst), () => {
+    this.every(1_000 / (this.sendsPerSecond / burst), () => {
       const client = this.pick(this.clients);
       const room = this.pick(this.rooms);
       if (client.undecided >= undecidedMax) return;

@@ -35,8 +35,18 @@ export interface RoundResult {
   readonly skipped: readonly string[];
 }
 
-/** @param recordTo path of the history as JSON lines */
-export async function playRound(world: World, names: readonly FaultName[], seed: number, recordTo?: string): Promise<RoundResult> {
+interface RoundOptions {
+  readonly sendsPerSecond: number;
+  /** Path of the history as JSON lines. */
+  readonly recordTo?: string;
+}
+
+export async function playRound(
+  world: World,
+  names: readonly FaultName[],
+  seed: number,
+  { sendsPerSecond, recordTo }: RoundOptions,
+): Promise<RoundResult> {
   const recorder = new Recorder(recordTo);
   const { sql } = world.postgres;
   await Promise.all(world.nodes.map((node) => (node.isRunning ? node.ready(30_000) : node.start())));
@@ -44,7 +54,8 @@ export async function playRound(world: World, names: readonly FaultName[], seed:
   for (const { node, resources } of held) recorder.record({ type: 'rest', node: node.name, phase: 'before', resources });
   await recordAlarms(world, 'before', recorder);
   const cast = await Cast.gather(world, seed, recorder);
-  const outcome = await perform(cast, names, recorder);
+  const load = new Load(world, [...cast.clients], cast.people, cast.rooms, cast.dice, sendsPerSecond);
+  const outcome = await perform(cast, load, names, recorder);
   for (const client of cast.clients) client.stop();
   // A node that did not come back holds whatever it holds.
   if (outcome.troubles.length === 0) {
@@ -74,9 +85,8 @@ interface Outcome {
   readonly skipped: readonly string[];
 }
 
-async function perform(cast: Cast, names: readonly FaultName[], recorder: Recorder): Promise<Outcome> {
+async function perform(cast: Cast, load: Load, names: readonly FaultName[], recorder: Recorder): Promise<Outcome> {
   const { world, clients } = cast;
-  const load = new Load(world, [...clients], cast.people, cast.rooms, cast.dice);
   let healedAt = performance.now();
   try {
     await eventually(() => clients.every(({ isConnected }) => isConnected), 'all clients to connect', 30_000);

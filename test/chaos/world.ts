@@ -50,7 +50,7 @@ export class WorldNode {
     this.url = `http://127.0.0.1:${front.port}`;
   }
 
-  static async create(name: string, databaseUrl: string, logFile: string): Promise<WorldNode> {
+  static async create(name: string, databaseUrl: string, logFile: string, special: Special = {}): Promise<WorldNode> {
     const [port, metricsPort] = [await freePort(), await freePort()];
     const [front, database, listen] = await Promise.all([
       startProxy(`http://127.0.0.1:${port}`),
@@ -72,7 +72,7 @@ export class WorldNode {
       LOG_LEVEL: 'info',
     };
     const node = new WorldNode(name, port, metricsPort, front, database, listen, env, logFile);
-    await node.start();
+    await node.start(special);
     return node;
   }
 

@@ -78,13 +78,16 @@ const all = {
     act: (stage) =>
       inSession(stage, async (client) => {
         const heard = new Set<string>();
+        let said: Promise<unknown> = Promise.resolve();
         client.on('notification', ({ payload = '' }) => {
           if (heard.has(payload) || heard.size > 20) return;
           heard.add(payload);
-          void client.query("SELECT pg_notify('trunkline', $1)", [payload]);
+          said = said.then(() => client.query("SELECT pg_notify('trunkline', $1)", [payload]));
         });
         await client.query('LISTEN trunkline');
         for (let n = 0; n < 5; n++) await sent(stage, 3);
+        client.removeAllListeners('notification');
+        await said;
       }),
   },
 

@@ -10,18 +10,15 @@ const preload = new URL('./without.mjs', import.meta.url);
 
 /** Two nodes and their PostgreSQL. */
 export class SmallWorld {
-  /** What the nodes run without now. */
-  private without: ProtectionName | undefined;
-
   private constructor(
     readonly postgres: PostgresServer,
     readonly nodes: readonly WorldNode[],
+    private readonly logFile: string,
   ) {}
 
   static async create(logFile: string): Promise<SmallWorld> {
     const postgres = await PostgresServer.start();
-    const nodes = await Promise.all(['n1', 'n2'].map((name) => WorldNode.create(name, postgres.url, logFile)));
-    return new SmallWorld(postgres, nodes);
+    return new SmallWorld(postgres, await startNodes(postgres, logFile), logFile);
   }
 
   /** @returns what the checker found in each of the two rounds */
@@ -31,38 +28,38 @@ export class SmallWorld {
     const putBack: (() => Promise<unknown>)[] = [];
     const remove = async (part: typeof takeOut) => part && putBack.unshift(await part(this.postgres.sql));
     try {
-      await this.runWithout(undefined);
       await remove(alsoOut);
       const whole = await performOn(this, act);
       await remove(takeOut);
-      if (takeOut === undefined) await this.runWithout(name);
-      return { whole, sabotaged: await this.untilBroken(act, round.breaks) };
+      let { nodes } = this;
+      if (takeOut === undefined) {
+        nodes = await startNodes(this.postgres, this.logFile, name);
+        putBack.unshift(() => close(nodes));
+      }
+      return { whole, sabotaged: await this.untilBroken(nodes, act, round.breaks) };
     } finally {
       for (const put of putBack) await put(); // also after a round that failed: the next is judged on a whole server
     }
   }
 
   /** What the round needs happens within the time that a batch waits for a lock; where a busy machine takes longer, the round is played again. */
-  private async untilBroken(act: (stage: Stage) => Promise<void>, breaks: Invariant): Promise<Violation[]> {
+  private async untilBroken(nodes: readonly WorldNode[], act: (stage: Stage) => Promise<void>, breaks: Invariant): Promise<Violation[]> {
+    const { postgres } = this;
     let found: Violation[] = [];
-    for (let n = 0; n < triesMax && !found.some(({ invariant }) => invariant === breaks); n++) found = await performOn(this, act);
+    for (let n = 0; n < triesMax && !found.some(({ invariant }) => invariant === breaks); n++)
+      found = await performOn({ postgres, nodes }, act);
     return found;
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.nodes.map((node) => node.close()));
+    await close(this.nodes);
     await this.postgres.remove();
   }
-
-  private async runWithout(without: ProtectionName | undefined): Promise<void> {
-    if (without === this.without) return;
-    this.without = without;
-    const nodeArgs = without === undefined ? [] : ['--import', `${preload.href}?protection=${encodeURIComponent(without)}`];
-    await Promise.all(
-      this.nodes.map(async (node) => {
-        await node.stop('SIGKILL');
-        await node.start({ nodeArgs });
-      }),
-    );
-  }
 }
+
+function startNodes({ url }: PostgresServer, logFile: string, without?: ProtectionName): Promise<WorldNode[]> {
+  const special = without !== undefined && { nodeArgs: ['--import', `${preload.href}?protection=${encodeURIComponent(without)}`] };
+  return Promise.all(['n1', 'n2'].map((name) => WorldNode.create(name, url, logFile, special || {})));
+}
+
+const close = (nodes: readonly WorldNode[]): Promise<unknown> => Promise.all(nodes.map((node) => node.close()));
