@@ -5,7 +5,12 @@ export type Offer =
   /** As many, of all rooms, that have not reached every receiver: what fans out sets the pace, not what stores. The rooms must be alike. */
   | { readonly kind: 'delivered'; readonly undelivered: number }
   /** At a rate, whatever the answers do. */
-  | { readonly kind: 'open'; readonly messagesPerSecond: number };
+  | {
+      readonly kind: 'open';
+      readonly messagesPerSecond: number;
+      /** Before it, for what a quiet node that has run for days has behind it: its code is compiled and its heap has grown. */
+      readonly afterBusy?: { readonly seconds: number; readonly messagesPerSecond: number };
+    };
 
 /** Users who come online beside those who send and receive, at even intervals. */
 export interface Arrivals {

@@ -179,6 +179,11 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
         text: 'SELECT heads FROM append_batch($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8)',
         values: [[huge], [1], [1], [user], [1], ['hello'], [uuidv7()], n % 2 === 0],
       });
+      await client.query({
+        name: 'append lone',
+        text: 'SELECT heads FROM append_lone($1::uuid, $2::uuid, $3, $4::uuid)',
+        values: [huge, user, 'hello', n % 2 === 0 ? uuidv7() : null],
+      });
       await client.query("SELECT leave_room($1, $2, $2, 'left')", [huge, user]);
     }
     expect(await scans()).toEqual(before);

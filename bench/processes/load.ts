@@ -69,6 +69,10 @@ async function run(plan: Plan): Promise<void> {
 
   const progress = setInterval(() => say({ kind: 'progress', acked: answers.acked, deliveries: receipts.deliveries }), progressMs);
   const offering = new AbortController();
+  if (scenario.offer.kind === 'open' && scenario.offer.afterBusy !== undefined) {
+    const { seconds: busyS, messagesPerSecond } = scenario.offer.afterBusy;
+    await onSchedule(messagesPerSecond, AbortSignal.timeout(busyS * 1_000), sendInTurn);
+  }
   offer();
 
   await delay(plan.warmUpMs);
@@ -136,11 +140,13 @@ async function run(plan: Plan): Promise<void> {
         return;
       }
       case 'open':
-        void onSchedule(scenario.offer.messagesPerSecond, offering.signal, (dueAt, n) => {
-          if (measuring) late.recordValue(whole(microseconds() - dueAt));
-          senders[n % senders.length]?.send(1, dueAt);
-        });
+        void onSchedule(scenario.offer.messagesPerSecond, offering.signal, sendInTurn);
     }
+  }
+
+  function sendInTurn(dueAt: number, n: number): void {
+    if (measuring) late.recordValue(whole(microseconds() - dueAt));
+    senders[n % senders.length]?.send(1, dueAt);
   }
 
   /** Of messages alone, in so many ms from now; measuring begins anew after it. */

@@ -29,6 +29,7 @@ it.each(['were never analyzed', 'were analyzed while they were empty', 'were ana
       for (let n = 0; n < 10; n++) await send(1, false); // the plan that is kept is made now
       for (let n = 0; n < 4; n++) await send(500, false);
       for (let n = 0; n < 20; n++) await send(10, true);
+      for (let n = 0; n < 20; n++) await send(1, true);
 
       // What a backend has counted is shown when it goes, at the latest.
       await db.onApplicationShutdown();

@@ -232,12 +232,39 @@ describe.each([
   });
 });
 
+describe('while a message that is alone in its batch waits for a room', () => {
+  it('its sender, kicked meanwhile, is no member any more', async () => {
+    const room = await createRoom(test.sql, [ann, bob]);
+    const outcomes = await commitWhileAwaited(
+      (client) => client.query("SELECT leave_room($1, $2, $3, 'kicked')", [room, bob.id, ann.id]),
+      () => appendMessages(one, [by(bob, room, 'too late')]),
+    );
+    expect(brief(outcomes)).toEqual(['not_a_member']);
+  });
+
+  it.each([
+    ['a duplicate', 'once', 'duplicate 1'],
+    ['a conflict', 'something else', 'conflict 1'],
+  ])('its client_msg_id, committed meanwhile, makes it %s', async (_what, content, outcome) => {
+    const room = await createRoom(test.sql, [ann]);
+    const key = randomUUID();
+    const outcomes = await commitWhileAwaited(
+      (client) =>
+        client.query("INSERT INTO messages (room_id, user_id, content, client_msg_id) VALUES ($1, $2, 'once', $3)", [room, ann.id, key]),
+      () => appendMessages(one, [by(ann, room, content, key)]),
+    );
+    expect(brief(outcomes)).toEqual([outcome]);
+    expect(await roomLog(test.sql, room)).toEqual({ lastSeq: 1, contiguous: true, contents: ['once'] });
+  });
+});
+
 describe('two nodes', () => {
   it('that send the same client_msg_id at the same moment make one message, and both learn its seq', async () => {
-    const room = await createRoom(test.sql, [ann]);
+    const [room, other] = [await createRoom(test.sql, [ann]), await createRoom(test.sql, [ann])];
     for (let round = 1; round <= 100; round++) {
       const message = by(ann, room, `${round}`, randomUUID());
-      const [a, b] = (await Promise.all([appendMessages(one, [message]), appendMessages(two, [message])])).flat();
+      const batch = round % 2 === 0 ? [message] : [message, by(ann, other, 'beside it')];
+      const [[a], [b]] = await Promise.all([appendMessages(one, batch), appendMessages(two, batch)]);
       expect(new Set([a?.status, b?.status])).toEqual(new Set(['stored', 'duplicate']));
       expect({ ...a, status: '' }).toEqual({ ...b, status: '' });
       expect(a).toMatchObject({ seq: round });

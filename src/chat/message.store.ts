@@ -1,4 +1,5 @@
-/** The one place that inserts messages. The statement is a function in the database: migrations/0011_store_first.sql and 0004_circle.sql say why. */
+/** The one place that inserts messages, by functions in the database: migrations/0011_store_first.sql, 0012_lone_message.sql and 0004_circle.sql say why. */
+import type pg from 'pg';
 import type { Database } from '../database/database.js';
 import { int4Array, textArray, uuidArray } from '../database/binary-arrays.js';
 import { roomBucket } from '../database/bucket.js';
@@ -45,16 +46,11 @@ const toJudge = new WeakMap<Database, number>();
  * @throws the raw error of pg: the whole batch is then not stored, or (no answer came) unknown.
  */
 export async function appendMessages(db: Database, batch: readonly NewMessage[]): Promise<Outcome[]> {
-  const { rooms, values } = layOut(batch);
   const judgeNext = toJudge.get(db) ?? 0;
-  const { rows } = await db.write<AppendRow>({
-    name: 'append_batch',
-    text: `SELECT heads, first_id, created_at_ms, judged
-           FROM append_batch($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8::boolean)`,
-    values: [...values, judgeNext > 0],
-  });
+  const { rooms, statement } = batch.length === 1 ? lone(batch[0] as NewMessage) : together(batch, judgeNext > 0);
+  const { rows } = await db.write<AppendRow>(statement);
   const [row] = rows;
-  if (row === undefined) throw new Error('append_batch returned no row');
+  if (row === undefined) throw new Error(`${statement.name} returned no row`);
   if (judgeNext > 0) toJudge.set(db, judgeNext - 1);
   const { heads, judged } = row;
   if (judged?.status.some((status) => status === 'd' || status === 'c') === true) toJudge.set(db, judgedAfterRetry);
@@ -71,8 +67,23 @@ export async function appendMessages(db: Database, batch: readonly NewMessage[])
   return outcomes;
 }
 
-/** A batch as append_batch takes it: room by room, with each sender of a room named once. `rooms` are the places of a room's messages in the batch. */
-function layOut(batch: readonly NewMessage[]): { rooms: ReadonlyMap<string, readonly number[]>; values: (Buffer | null)[] } {
+/** `rooms` are the places of a room's messages in the batch. */
+interface Append {
+  readonly rooms: ReadonlyMap<string, readonly number[]>;
+  readonly statement: pg.QueryConfig;
+}
+
+const lone = ({ roomId, userId, content, clientMsgId }: NewMessage): Append => ({
+  rooms: new Map([[roomId, [0]]]),
+  statement: {
+    name: 'append_lone',
+    text: 'SELECT heads, first_id, created_at_ms, judged FROM append_lone($1::uuid, $2::uuid, $3::text, $4::uuid)',
+    values: [roomId, userId, content, clientMsgId ?? null],
+  },
+});
+
+/** As append_batch takes it: room by room, with each sender of a room named once. */
+function together(batch: readonly NewMessage[], judgeAtOnce: boolean): Append {
   const rooms = new Map<string, number[]>();
   batch.forEach(({ roomId }, place) => {
     const places = rooms.get(roomId);
@@ -104,15 +115,21 @@ function layOut(batch: readonly NewMessage[]): { rooms: ReadonlyMap<string, read
   const hasKeys = clientMsgIds.some((id) => id !== undefined);
   return {
     rooms,
-    values: [
-      uuidArray([...rooms.keys()]),
-      int4Array(counts),
-      int4Array(memberRooms),
-      uuidArray(memberIds),
-      int4Array(itemMembers),
-      textArray(contents),
-      hasKeys ? uuidArray(clientMsgIds) : null,
-    ],
+    statement: {
+      name: 'append_batch',
+      text: `SELECT heads, first_id, created_at_ms, judged
+             FROM append_batch($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8::boolean)`,
+      values: [
+        uuidArray([...rooms.keys()]),
+        int4Array(counts),
+        int4Array(memberRooms),
+        uuidArray(memberIds),
+        int4Array(itemMembers),
+        textArray(contents),
+        hasKeys ? uuidArray(clientMsgIds) : null,
+        judgeAtOnce,
+      ],
+    },
   };
 }
 

@@ -39,7 +39,7 @@ export const transactionFaults = {
     for (const { database } of nodes) {
       const unheard = new WeakSet<Link>();
       database.onClientData = (chunk, link) => {
-        if (chunk.includes('append_batch') && dice.below(10) === 0) unheard.add(link);
+        if (/append_(batch|lone)/.test(chunk.toString('latin1')) && dice.below(10) === 0) unheard.add(link);
       };
       database.onServerData = (chunk, link) => {
         if (!unheard.has(link)) return true;

@@ -44,7 +44,7 @@ const batchesWait = ({ postgres }: Stage, count: number): Promise<unknown> =>
   eventually(
     async () => {
       const { rows } = await postgres.sql.query<{ n: number }>(
-        "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%append_batch%'",
+        "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'append_(batch|lone)'",
       );
       return (rows[0]?.n ?? 0) >= count;
     },

@@ -50,7 +50,15 @@ export async function membersBeforeLock(sql: pg.Pool): Promise<() => Promise<unk
     ),
     [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*(?=\))/, 'SELECT old_names[u.n]'],
   ]);
+  const loneLocksFirst = await rewrite(sql, 'append_lone', [
+    ...beforeTheLock(
+      'old_name text',
+      `SELECT m.username INTO old_name FROM room_members AS m WHERE m.bucket = room_bucket(to_room) AND m.room_id = to_room AND m.user_id = sender`,
+    ),
+    [/SELECT rm\.username INTO name [^;]*/, 'name := old_name'],
+  ]);
   return async () => {
+    await loneLocksFirst();
     await lockFirst();
     await judgeAtOnce();
   };
@@ -62,10 +70,12 @@ export async function membersBeforeLock(sql: pg.Pool): Promise<() => Promise<unk
  */
 export async function withoutKeyIndex(sql: pg.Pool): Promise<() => Promise<unknown>> {
   const storeFirst = await rewrite(sql, 'append_batch', [[/NOT retries_likely/, 'false']]);
+  const loneFirst = await rewrite(sql, 'append_lone', [[/IF head IS NULL/, 'IF true OR head IS NULL']]);
   const { rows } = await sql.query<{ text: string }>("SELECT pg_get_indexdef('messages_client_msg_id_key'::regclass) AS text");
   await sql.query('DROP INDEX messages_client_msg_id_key');
   return async () => {
     await sql.query(`BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM messages; COMMIT; ${rows[0]?.text}`);
+    await loneFirst();
     await storeFirst();
   };
 }
