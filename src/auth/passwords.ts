@@ -1,5 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import argon2 from 'argon2';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
@@ -12,8 +13,9 @@ const cost = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, paralleli
 const nobodysHash = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=${cost.parallelism}$${'A'.repeat(22)}$${'A'.repeat(43)}`;
 
 const queueLimits = {
-  atOnce: 3, // of the four threads of the process that hashes
-  waitingMax: 1_000, // the last of them waits for about twenty seconds on two cores that have nothing else to do
+  // On half of the cores, and of the four threads of the process that hashes: it gives way, but what it does in the caches is felt by all.
+  atOnce: Math.min(4, Math.ceil(availableParallelism() / 2)),
+  waitingMax: 500, // the last of them waits for about twenty seconds where they come one at a time
   retryAfterMs: 5_000,
 };
 
