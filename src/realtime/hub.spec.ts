@@ -1,15 +1,18 @@
+import type { Socket } from 'node:net';
 import { jest } from '@jest/globals';
 import { eventually } from '../../test/support/eventually.js';
 import type { Feed } from '../bus/feed.js';
 import { RoomLog } from '../bus/room-log.js';
 import { Hub } from './hub.js';
-import type { Outbox } from './outbox.js';
+import { Outbox } from './outbox.js';
 import type { Subscriber } from './subscription.js';
 
 const roomId = '018f0000-0000-7000-8000-000000000001';
 
+const keeping = (frames: Buffer[]) => ({ hasRoom: true, put: (frame: Buffer) => void frames.push(frame) }) as unknown as Outbox;
+
 /** The hub on a feed that is driven by hand, with sockets that keep what they are given. */
-function harness(sockets: number) {
+function harness(sockets: number, outboxOf = keeping) {
   const log = new RoomLog(roomId);
   log.open(0);
   const hub = new Hub({ attach: () => undefined, follow: () => log, unfollow: () => undefined, epoch: 'one' } as unknown as Feed);
@@ -19,7 +22,7 @@ function harness(sockets: number) {
     received.push(frames);
     const owner: Subscriber = {
       userId: 'user',
-      outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
+      outbox: outboxOf(frames),
       ended: () => undefined,
       unconfirmed: () => undefined,
     };
@@ -38,21 +41,18 @@ function harness(sockets: number) {
 const seqsIn = (frame: Buffer) => (frame.toString('latin1').match(/"seq":\d+/g) ?? []).map((text) => Number(text.slice(6)));
 
 it('waits after a fan-out that took long for as long again', async () => {
-  const { received, deliver } = harness(1);
-  const busyUntil = (at: number) => {
-    while (performance.now() < at) continue;
+  const writesSlowly = (frames: Buffer[]): Outbox => {
+    const write = (frame: Buffer) => {
+      for (const until = performance.now() + 60; performance.now() < until;);
+      frames.push(frame);
+    };
+    const socket = { writable: true, writableLength: 0, write, on() {} };
+    return new Outbox(socket as unknown as Socket, 1_048_576, () => undefined, { framesOut: 0, bytesOut: 0 });
   };
+  const { received, deliver } = harness(1, writesSlowly);
   const startedAt = performance.now();
-  const written = new Promise<void>((resolve) => {
-    // Queued behind the flush, before what it queues: as the outboxes' writes are.
-    deliver(1);
-    setImmediate(() => {
-      busyUntil(startedAt + 60);
-      resolve();
-    });
-  });
-  await written;
-  await new Promise((turn) => setImmediate(turn));
+  deliver(1);
+  await eventually(() => received[0]?.length === 1, 'the first frame');
   deliver(2);
   await eventually(() => received[0]?.length === 2, 'the second frame');
   expect(performance.now() - startedAt).toBeGreaterThanOrEqual(100);
@@ -62,7 +62,8 @@ describe('the fan-out of a room', () => {
   beforeEach(() => {
     jest.useFakeTimers();
   });
-  afterEach(() => {
+  afterEach(async () => {
+    await jest.advanceTimersByTimeAsync(100); // what waits for a turn is of the module, which the next test has too
     jest.useRealTimers();
   });
 
@@ -109,7 +110,7 @@ describe('the fan-out of a room', () => {
       received.push(frames);
       return {
         userId,
-        outbox: { hasRoom: true, put: (frame: Buffer) => void frames.push(frame) } as unknown as Outbox,
+        outbox: keeping(frames),
         ended: () => undefined,
         unconfirmed: () => undefined,
       };

@@ -15,6 +15,7 @@ import { endsMembership, type RoomEvent } from '../protocol/room-event.js';
 import type { StreamFaults } from './counters.js';
 import { liveFrames } from './entries.js';
 import { textFrame } from './frame.js';
+import { afterFlush } from './outbox.js';
 import { Subscription, type Subscriber } from './subscription.js';
 
 const windowMs = 20;
@@ -179,8 +180,8 @@ export class Hub implements FeedFollower {
     this.judge(room, entries);
     const frames = liveFrames(entries);
     for (const subscription of room.subscriptions) subscription.offer(entries, frames);
-    setImmediate(() => {
-      const now = performance.now(); // the outboxes have written
+    afterFlush(() => {
+      const now = performance.now();
       room.windowEndsAt = Math.max(room.windowEndsAt, now + (now - startedAt));
     });
     if (room.committed === undefined || room.committed.seq > (entries.at(-1)?.seq ?? 0)) return;

@@ -1,12 +1,13 @@
 /**
  * What waits to be written to one socket. All that the node has for a socket in one turn of the event loop goes out as one write, in the order in
- * which it was put in: replies, history and live frames.
+ * which it was put in: replies, history and live frames. Where so many sockets are written to that it takes long, some are written to in later turns.
  *
  * Bounded: live frames are only taken while less than the socket's byte budget waits (`hasRoom`); who was refused is caught up after `onDrained`.
  */
 import type { Socket } from 'node:net';
 import type { RealtimeCounters } from './counters.js';
 import { countFrames, frameBytes, textFrame, writeFrame } from './frame.js';
+import { InSlices } from './in-slices.js';
 
 /** Below this, copying frames together is cheaper than a gathered write. */
 const joinBelowBytes = 65_536;
@@ -51,7 +52,7 @@ export class Outbox {
   /** @param frame whole frames, which other sockets may have too; or the text of one, which is framed with all others of the turn */
   put(frame: Buffer | string): void {
     if (this.closed) return;
-    if (this.frames.length === 0) schedule(this);
+    if (this.frames.length === 0) flushes.put(this);
     this.frames.push(frame);
     this.bytes += typeof frame === 'string' ? frameBytes(Buffer.byteLength(frame)) : frame.length;
   }
@@ -60,7 +61,7 @@ export class Outbox {
     const { frames, bytes } = this;
     this.frames = [];
     this.bytes = 0;
-    if (!this.socket.writable) return;
+    if (frames.length === 0 || !this.socket.writable) return; // closed while it was due
     this.counters.bytesOut += bytes;
     for (const frame of frames) this.counters.framesOut += typeof frame === 'string' ? 1 : countFrames(frame);
     const [only] = frames;
@@ -97,15 +98,7 @@ function join(frames: readonly (Buffer | string)[], bytes: number): Buffer {
   return joined;
 }
 
-let dirty: Outbox[] = [];
+const flushes = new InSlices<Outbox>(100, (outbox) => outbox.flush());
 
-function schedule(outbox: Outbox): void {
-  if (dirty.length === 0) setImmediate(flushAll);
-  dirty.push(outbox);
-}
-
-function flushAll(): void {
-  const outboxes = dirty;
-  dirty = [];
-  for (const outbox of outboxes) outbox.flush();
-}
+/** Calls back when all that waits in outboxes now was written. */
+export const afterFlush = (call: () => void): void => flushes.after(call);

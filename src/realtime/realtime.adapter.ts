@@ -9,6 +9,7 @@ import type { AllowedOrigins } from '../auth/allowed-origins.js';
 import { accessTokenCookie } from '../auth/auth-cookies.js';
 import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
+import { InSlices } from './in-slices.js';
 
 /** What ws is to bound: a frame that comes in many pieces costs memory for each piece, whatever its size. */
 export const wsOptions = {
@@ -37,6 +38,8 @@ export const roomOf = (request: IncomingMessage): string | undefined => withRoom
  * frames go to our connections, because Nest's dispatch runs the commands of one socket at the same time.
  */
 export class RealtimeAdapter extends WsAdapter {
+  private readonly handshakes = new InSlices<() => void>(8, (shakeHands) => shakeHands());
+
   /** @param isDraining true when the node takes no new sockets */
   constructor(
     app: INestApplication,
@@ -75,6 +78,10 @@ export class RealtimeAdapter extends WsAdapter {
   private upgrade(port: number, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Until ws has it, the socket is nobody's: its failure must not be the process's.
     socket.on('error', destroy);
+    this.handshakes.put(() => this.shakeHands(port, request, socket, head));
+  }
+
+  private shakeHands(port: number, request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Node asks neither of an upgrade; RFC 6455, section 4.2.1 does.
     if (request.httpVersion !== '1.1' || request.headers.host === undefined) return refuse(socket, 400);
     const url = urlOf(request);

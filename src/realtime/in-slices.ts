@@ -1,0 +1,56 @@
+/**
+ * Work of which thousands of pieces may come at once: in the order in which they came, but of each turn of the event loop only a part is taken, and
+ * the rest is done in the next ones. Meanwhile what others send is read, stored and delivered.
+ */
+
+export class InSlices<Piece> {
+  private pieces: Piece[] = [];
+  /** Of the next one in `pieces`. */
+  private at = 0;
+  private done = 0;
+  private isDue = false;
+  private awaiting: { readonly done: number; readonly call: () => void }[] = [];
+
+  /**
+   * @param sliceMs of a turn; a piece is begun while it lasts
+   * @param work must not throw
+   */
+  constructor(
+    private readonly sliceMs: number,
+    private readonly work: (piece: Piece) => void,
+  ) {}
+
+  /** Done at the end of this turn at the earliest. */
+  put(piece: Piece): void {
+    this.pieces.push(piece);
+    this.takeSoon();
+  }
+
+  /** Calls back when all that was put until now is done; not before the end of this turn. */
+  after(call: () => void): void {
+    this.awaiting.push({ done: this.done + this.pieces.length - this.at, call });
+    this.takeSoon();
+  }
+
+  private takeSoon(): void {
+    if (this.isDue) return;
+    this.isDue = true;
+    setImmediate(() => this.take());
+  }
+
+  private take(): void {
+    this.isDue = false;
+    const { pieces } = this; // what is put meanwhile is for the next turn
+    const until = performance.now() + this.sliceMs;
+    const end = pieces.length;
+    while (this.at < end && performance.now() < until) {
+      this.work(pieces[this.at++] as Piece);
+      this.done++;
+    }
+    if (this.at === pieces.length) {
+      this.pieces = [];
+      this.at = 0;
+    } else this.takeSoon();
+    while (this.awaiting[0] !== undefined && this.awaiting[0].done <= this.done) this.awaiting.shift()?.call();
+  }
+}
