@@ -25,6 +25,7 @@ export const losesCommits: ReadonlySet<FaultName> = new Set<FaultName>(['failove
 export const leavesDoubt: ReadonlySet<FaultName> = new Set<FaultName>([
   'node frozen for 10 s',
   'NOTIFY queue full',
+  'PostgreSQL a byte at a time', // so that a full batch takes longer than a statement may
   'PostgreSQL down for 60 s',
   'disk of the write-ahead log full',
   'failover to a synchronous standby',
