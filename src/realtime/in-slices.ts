@@ -5,8 +5,6 @@
 
 export class InSlices<Piece> {
   private pieces: Piece[] = [];
-  /** Of the next one in `pieces`. */
-  private at = 0;
   private done = 0;
   private isDue = false;
   private awaiting: { readonly done: number; readonly call: () => void }[] = [];
@@ -28,7 +26,7 @@ export class InSlices<Piece> {
 
   /** Calls back when all that was put until now is done; not before the end of this turn. */
   after(call: () => void): void {
-    this.awaiting.push({ done: this.done + this.pieces.length - this.at, call });
+    this.awaiting.push({ done: this.done + this.pieces.length, call });
     this.takeSoon();
   }
 
@@ -40,17 +38,16 @@ export class InSlices<Piece> {
 
   private take(): void {
     this.isDue = false;
-    const { pieces } = this; // what is put meanwhile is for the next turn
     const until = performance.now() + this.sliceMs;
-    const end = pieces.length;
-    while (this.at < end && performance.now() < until) {
-      this.work(pieces[this.at++] as Piece);
-      this.done++;
+    const end = this.pieces.length; // what is put meanwhile is for the next turn
+    let taken = 0;
+    while (taken < end && performance.now() < until) this.work(this.pieces[taken++] as Piece);
+    this.done += taken;
+    if (taken === this.pieces.length) this.pieces = [];
+    else {
+      this.pieces.splice(0, taken);
+      this.takeSoon();
     }
-    if (this.at === pieces.length) {
-      this.pieces = [];
-      this.at = 0;
-    } else this.takeSoon();
     while (this.awaiting[0] !== undefined && this.awaiting[0].done <= this.done) this.awaiting.shift()?.call();
   }
 }

@@ -70,7 +70,17 @@ export async function membersBeforeLock(sql: pg.Pool): Promise<() => Promise<unk
  */
 export async function withoutKeyIndex(sql: pg.Pool): Promise<() => Promise<unknown>> {
   const storeFirst = await rewrite(sql, 'append_batch', [[/NOT retries_likely/, 'false']]);
-  const loneFirst = await rewrite(sql, 'append_lone', [[/IF head IS NULL/, 'IF true OR head IS NULL']]);
+  // Before it has locked the room itself.
+  const loneFirst = await rewrite(sql, 'append_lone', [
+    [
+      /\bBEGIN\s/,
+      `BEGIN
+       SELECT json_build_object('status', a.status, 'seq', a.seq, 'id', a.id, 'created_at_ms', a.created_at_ms) INTO judged
+       FROM append_messages(ARRAY[to_room], ARRAY[1], ARRAY[sender], ARRAY[body], ARRAY[key]) AS a;
+       RETURN;
+`,
+    ],
+  ]);
   const { rows } = await sql.query<{ text: string }>("SELECT pg_get_indexdef('messages_client_msg_id_key'::regclass) AS text");
   await sql.query('DROP INDEX messages_client_msg_id_key');
   return async () => {
