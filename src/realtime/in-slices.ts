@@ -10,11 +10,11 @@ export class InSlices<Piece> {
   private awaiting: { readonly done: number; readonly call: () => void }[] = [];
 
   /**
-   * @param sliceMs of a turn; a piece is begun while it lasts
+   * @param perTurn pieces; not a time, by which a queue of dear pieces would grow while cheap ones leave nobody a turn
    * @param work must not throw
    */
   constructor(
-    private readonly sliceMs: number,
+    private readonly perTurn: number,
     private readonly work: (piece: Piece) => void,
   ) {}
 
@@ -38,16 +38,13 @@ export class InSlices<Piece> {
 
   private take(): void {
     this.isDue = false;
-    const until = performance.now() + this.sliceMs;
-    const end = this.pieces.length; // what is put meanwhile is for the next turn
-    let taken = 0;
-    while (taken < end && performance.now() < until) this.work(this.pieces[taken++] as Piece);
-    this.done += taken;
-    if (taken === this.pieces.length) this.pieces = [];
-    else {
-      this.pieces.splice(0, taken);
+    let slice = this.pieces;
+    if (slice.length > this.perTurn) {
+      slice = this.pieces.splice(0, this.perTurn);
       this.takeSoon();
-    }
+    } else this.pieces = [];
+    this.done += slice.length; // first: what it puts and awaits comes after it
+    for (const piece of slice) this.work(piece);
     while (this.awaiting[0] !== undefined && this.awaiting[0].done <= this.done) this.awaiting.shift()?.call();
   }
 }

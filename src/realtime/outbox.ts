@@ -98,7 +98,7 @@ function join(frames: readonly (Buffer | string)[], bytes: number): Buffer {
   return joined;
 }
 
-const flushes = new InSlices<Outbox>(100, (outbox) => outbox.flush());
+const flushes = new InSlices<Outbox>(512, (outbox) => outbox.flush());
 
 /** Calls back when all that waits in outboxes now was written. */
 export const afterFlush = (call: () => void): void => flushes.after(call);

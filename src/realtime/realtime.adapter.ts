@@ -38,7 +38,7 @@ export const roomOf = (request: IncomingMessage): string | undefined => withRoom
  * frames go to our connections, because Nest's dispatch runs the commands of one socket at the same time.
  */
 export class RealtimeAdapter extends WsAdapter {
-  private readonly handshakes = new InSlices<() => void>(8, (shakeHands) => shakeHands());
+  private readonly handshakes = new InSlices<() => void>(32, (shakeHands) => shakeHands());
 
   /** @param isDraining true when the node takes no new sockets */
   constructor(
