@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { clusterState, type ClusterState } from '../scripts/cluster/control.js';
 import { findNginx } from '../scripts/cluster/nginx.js';
+import { isFree } from '../scripts/cluster/node-process.js';
 import { closeCodes } from '../src/protocol/close-codes.js';
 import { eventually } from './support/eventually.js';
 import { testSecret } from './support/node.js';
@@ -83,13 +84,6 @@ async function freePorts(count: number): Promise<number> {
     const free = await Promise.all(Array.from({ length: count }, (_, n) => isFree(first + n)));
     if (free.every(Boolean)) return first;
   }
-}
-
-async function isFree(port: number): Promise<boolean> {
-  const probe = createServer();
-  return new Promise((resolve) => {
-    probe.once('error', () => resolve(false)).listen(port, () => probe.close(() => resolve(true)));
-  });
 }
 
 const isAlive = (pid: number | undefined): boolean => {

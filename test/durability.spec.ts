@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
+import { rawSocketOf } from '../src/realtime/raw-socket.js';
 import { TestClient } from './support/client.js';
 import { startNode, type TestNode } from './support/node.js';
 import { createPerson, createRoom, roomLog, type Person } from './support/people.js';
@@ -179,27 +180,37 @@ describe('a message arrives whole on both nodes,', () => {
 
 describe('a send', () => {
   it.each([
-    ['whatever was sent before', 1],
-    ['after a retry, when batches are judged before they are stored', 2],
-  ])('whose commit was done and whose answer was cut off is acked with its seq, once there and once heard: %s', async (_, times) => {
-    const room = await openRoom();
-    const earlier = randomUUID();
-    for (let n = 0; n < times; n++) await sockets[0].send(room, 'before', earlier);
-    // In the answer to a batch that was stored first, last_seq before it; to one that was judged, what became of its only item.
-    const isStored = (chunk: Buffer) => chunk.includes('SELECT 1\0') && (chunk.includes('[2]') || chunk.includes('"status" : ["s"]'));
-    let cuts = 0;
-    let writing = false;
-    proxy.onClientData = (chunk) => (writing ||= chunk.includes('cut here'));
-    proxy.onServerData = (chunk) => !(writing && isStored(chunk) && cuts++ === 0);
-    const key = randomUUID();
-    const seq = await sockets[0].send(room, 'cut here', key);
-    proxy.onServerData = undefined;
-    proxy.onClientData = undefined;
-    expect([seq, cuts]).toEqual([3, 1]);
-    expect(await sockets[0].send(room, 'cut here', key)).toBe(3);
-    expect(await sockets[0].send(room, 'after')).toBe(4);
-    expect(await heard(room)).toEqual(['before', 'cut here', 'after']);
-  });
+    ['alone in its batch', 1, []],
+    ['in a batch with another', 1, ['beside it']],
+    ['in a batch that is judged before it is stored, as after a retry', 2, ['beside it']],
+  ])(
+    'whose commit was done and whose answer was cut off is acked with its seq, once there and once heard: %s',
+    async (_, times, company) => {
+      const room = await openRoom();
+      const earlier = randomUUID();
+      for (let n = 0; n < times; n++) await sockets[0].send(room, 'before', earlier);
+      // In the answer to what was stored first, last_seq before it; to what was judged, what became of each.
+      const isStored = (chunk: Buffer) => chunk.includes('SELECT 1\0') && (chunk.includes('[2]') || chunk.includes('"status" : ["s"'));
+      let cuts = 0;
+      let statement: string | undefined;
+      proxy.onClientData = (chunk) => {
+        if (chunk.includes('cut here')) statement ??= /append_\w+/.exec(chunk.toString('latin1'))?.[0];
+      };
+      proxy.onServerData = (chunk) => !(statement !== undefined && isStored(chunk) && cuts++ === 0);
+      const key = randomUUID();
+      const raw = rawSocketOf(sockets[0].socket);
+      raw.cork(); // one write, so that the node has them in one turn
+      const sends = ['cut here', ...company].map((content) => sockets[0].send(room, content, content === 'cut here' ? key : undefined));
+      raw.uncork();
+      const [seq] = await Promise.all(sends);
+      proxy.onServerData = undefined;
+      proxy.onClientData = undefined;
+      expect([statement, seq, cuts]).toEqual([company.length > 0 ? 'append_batch' : 'append_lone', 3, 1]);
+      expect(await sockets[0].send(room, 'cut here', key)).toBe(3);
+      expect(await sockets[0].send(room, 'after')).toBe(4 + company.length);
+      expect(await heard(room)).toEqual(['before', 'cut here', ...company, 'after']);
+    },
+  );
 
   it('that the database refuses is answered with internal, and is heard by nobody; what was sent with it is stored', async () => {
     const room = await openRoom();

@@ -56,11 +56,12 @@ export async function freePort(): Promise<number> {
   }
 }
 
-async function isFree(port: number): Promise<boolean> {
+/** Whether nothing listens on it, by whatever address of this machine. */
+export async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
   const listens = await new Promise<boolean>((resolve) => {
     probe.once('error', () => resolve(false));
-    probe.listen(port, '127.0.0.1', () => resolve(true));
+    probe.listen(port, () => resolve(true));
   });
   if (listens) await new Promise((closed) => probe.close(closed));
   return listens;

@@ -196,9 +196,9 @@ describe.each([
     const room = await createRoom(test.sql, [ann]);
     const outcomes = await commitWhileAwaited(
       (client) => client.query('SELECT join_room($1, $2, $3)', [room, bob.id, bob.name]),
-      () => appendMessages(one, [by(bob, room, 'hello')]),
+      () => appendMessages(one, [by(bob, room, 'hello'), by(ann, room, 'welcome')]),
     );
-    expect(brief(outcomes)).toEqual(['stored 2']);
+    expect(brief(outcomes)).toEqual(['stored 2', 'stored 3']);
   });
 
   it('a client_msg_id that was committed meanwhile is a duplicate, with the seq that it got', async () => {
@@ -226,9 +226,9 @@ describe.each([
         await client.query('INSERT INTO messages (room_id, user_id, content) VALUES ($1, $2, $3)', [room, ann.id, 'taken back']);
         await client.query('ROLLBACK TO before; SELECT FROM rooms WHERE id = $$' + room + '$$ FOR UPDATE');
       },
-      () => appendMessages(one, [by(ann, room, 'kept')]),
+      () => appendMessages(one, [by(ann, room, 'kept'), by(ann, room, 'too')]),
     );
-    expect(brief(outcomes)).toEqual(['stored 1']);
+    expect(brief(outcomes)).toEqual(['stored 1', 'stored 2']);
   });
 });
 

@@ -22,6 +22,9 @@ export const wsOptions = {
   closeTimeout: 1_000,
 } as const satisfies ServerOptions & { closeTimeout: number };
 
+/** Some 13 ms of a turn, with what the new sockets send at once. */
+const handshakesPerTurn = 32;
+
 /** A socket at /ws/ and a room's id joins that room as soon as it is authenticated. */
 const withRoom = /^\/ws\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
@@ -38,7 +41,8 @@ export const roomOf = (request: IncomingMessage): string | undefined => withRoom
  * frames go to our connections, because Nest's dispatch runs the commands of one socket at the same time.
  */
 export class RealtimeAdapter extends WsAdapter {
-  private readonly handshakes = new InSlices<() => void>(32, (shakeHands) => shakeHands());
+  /** Those that are read and not answered; so many connections at most as the server takes. */
+  private readonly handshakes = new InSlices<() => void>(handshakesPerTurn, (shakeHands) => shakeHands());
 
   /** @param isDraining true when the node takes no new sockets */
   constructor(

@@ -58,8 +58,8 @@ export class SmallWorld {
 }
 
 function startNodes({ url }: PostgresServer, logFile: string, without?: ProtectionName): Promise<WorldNode[]> {
-  const special = without !== undefined && { nodeArgs: ['--import', `${preload.href}?protection=${encodeURIComponent(without)}`] };
-  return Promise.all(['n1', 'n2'].map((name) => WorldNode.create(name, url, logFile, special || {})));
+  const special = without === undefined ? {} : { nodeArgs: ['--import', `${preload.href}?protection=${encodeURIComponent(without)}`] };
+  return Promise.all(['n1', 'n2'].map((name) => WorldNode.create(name, url, logFile, special)));
 }
 
 const close = (nodes: readonly WorldNode[]): Promise<unknown> => Promise.all(nodes.map((node) => node.close()));
