@@ -200,7 +200,7 @@ describe('a send', () => {
       const key = randomUUID();
       const raw = rawSocketOf(sockets[0].socket);
       raw.cork(); // one write, so that the node has them in one turn
-      const sends = ['cut here', ...company].map((content) => sockets[0].send(room, content, content === 'cut here' ? key : undefined));
+      const sends = ['cut here', ...company].map((text) => sockets[0].send(room, text, text === 'cut here' ? key : undefined));
       raw.uncork();
       const [seq] = await Promise.all(sends);
       proxy.onServerData = undefined;
