@@ -32,7 +32,7 @@ export class LogReads {
   private readonly reads: BatchedReads<LogRead, Answer>;
 
   constructor(db: Queryable) {
-    this.reads = new BatchedReads({ ask: (reads) => readShared(db, reads), questionsMax: 2_000, readsMax: 2 });
+    this.reads = new BatchedReads({ ask: (reads) => readShared(db, reads), questionsMax: 2_000, readsMax: 2, apartMs: 0 });
   }
 
   /**

@@ -1,7 +1,8 @@
+import { eventually } from '../../test/support/eventually.js';
 import { BatchedReads } from './batched-reads.js';
 
 /** Reads that are answered when the test says so; each answer is the number of the read it came from. */
-function held(options: { questionsMax?: number; readsMax?: number; waitingMax?: number } = {}) {
+function held(options: { questionsMax?: number; readsMax?: number; waitingMax?: number; apartMs?: number } = {}) {
   const sent: { questions: readonly string[]; answer: () => void; fail: (error: Error) => void }[] = [];
   const reads = new BatchedReads<string, string>({
     ask: (questions) =>
@@ -11,6 +12,7 @@ function held(options: { questionsMax?: number; readsMax?: number; waitingMax?: 
       }),
     questionsMax: 100,
     readsMax: 1,
+    apartMs: 0,
     ...options,
   });
   return { reads, sent, asked: () => sent.map(({ questions }) => questions) };
@@ -92,4 +94,21 @@ it('refuses a question where as many wait as may, and takes the next when there 
     await turn(); // the answer, then the next read
   }
   expect(await Promise.all(waiting)).toEqual(['b of read 1', 'c of read 2', 'e of read 3']);
+});
+
+it('reads begin so far apart, and the first waits for nothing', async () => {
+  const apartMs = 100;
+  const { reads, sent, asked } = held({ readsMax: 3, apartMs });
+  const began = performance.now();
+  const answers = [reads.ask('a')];
+  await turn();
+  answers.push(reads.ask('b'));
+  await turn();
+  answers.push(reads.ask('c'));
+  expect(asked()).toEqual([['a']]);
+  await eventually(() => sent.length === 2);
+  expect(performance.now() - began).toBeGreaterThanOrEqual(apartMs - 1); // a timer may be a part of a ms early
+  expect(asked()).toEqual([['a'], ['b', 'c']]);
+  for (const { answer } of sent) answer();
+  expect(await Promise.all(answers)).toHaveLength(3);
 });

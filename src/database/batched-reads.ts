@@ -3,7 +3,7 @@
  *
  * No answer is older than its question: a read has only questions that were put before its statement was sent, and nobody is given the answer of
  * one that is under way already. Beside that there is no cache. At most `readsMax` are under way, so that no storm of questions takes the pool from
- * others; an idle one asks at the end of the turn. Above `waitingMax` questions that wait, the next is refused. (The package dataloader has no such
+ * others; an idle one asks at the end of the turn, the next one `apartMs` later at the earliest. Above `waitingMax` questions that wait, the next is refused. (The package dataloader has no such
  * limits, and shares by default what is under way.)
  */
 import { ClientError } from '../protocol/errors.js';
@@ -16,6 +16,7 @@ export class BatchedReads<Question, Answer> {
   private waiting: { question: Question; answered: (answer: Answer) => void; failed: (error: unknown) => void }[] = [];
   private underWay = 0;
   private due = false;
+  private lastAt = Number.NEGATIVE_INFINITY;
 
   /**
    * @param options.ask answers as many questions as it is given, in their order
@@ -26,6 +27,8 @@ export class BatchedReads<Question, Answer> {
       readonly ask: (questions: readonly Question[]) => Promise<readonly Answer[]>;
       readonly questionsMax: number;
       readonly readsMax: number;
+      /** From the beginning of one read to that of the next. */
+      readonly apartMs: number;
       readonly waitingMax?: number;
     },
   ) {}
@@ -47,16 +50,20 @@ export class BatchedReads<Question, Answer> {
   private schedule(): void {
     if (this.due || this.waiting.length === 0 || this.underWay >= this.options.readsMax) return;
     this.due = true;
-    setImmediate(() => {
+    const waitMs = this.lastAt + this.options.apartMs - performance.now();
+    const begin = () => {
       this.due = false;
       void this.read();
       this.schedule();
-    });
+    };
+    if (waitMs > 0) setTimeout(begin, waitMs);
+    else setImmediate(begin);
   }
 
   private async read(): Promise<void> {
     const batch = this.waiting.splice(0, this.options.questionsMax);
     this.underWay++;
+    this.lastAt = performance.now();
     try {
       const answers = await this.options.ask(batch.map(({ question }) => question));
       for (const [n, { answered }] of batch.entries()) answered(answers[n] as Answer);

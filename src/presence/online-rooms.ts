@@ -4,9 +4,9 @@
  */
 import type { Logger } from 'pino';
 import type { Queryable } from '../database/database.js';
-import { encode } from '../protocol/encode.js';
+import { encode, encodeRoomOnline, type OnlineText } from '../protocol/encode.js';
 import { readPresence, type PresenceRow } from './presence.store.js';
-import { RoomPresence, type OnlineList, type PresenceNews } from './room-presence.js';
+import { RoomPresence, type PresenceNews } from './room-presence.js';
 import type { Signal } from './signals.js';
 
 /** The first change after a quiet window is told at once, what follows within the window together at its end. */
@@ -96,7 +96,7 @@ export class OnlineRooms {
   }
 
   /** What a socket that joins now is to be told; undefined while it is not known, then it is told later. */
-  list(roomId: string): OnlineList | undefined {
+  list(roomId: string): OnlineText | undefined {
     const room = this.rooms.get(roomId);
     if (room?.loaded) return room.presence.list;
     if (room !== undefined) room.listOwed = true;
@@ -196,7 +196,7 @@ function textsOf(roomId: string, news: PresenceNews): string[] {
     case 'each':
       return news.changes.map((change) => encode('presence', { room_id: roomId, ...change }));
     case 'list':
-      return [encode('room_online', { room_id: roomId, ...news.list })];
+      return [encodeRoomOnline(roomId, news.list)];
     case 'count':
       return [encode('room_online', { room_id: roomId, online_count: news.count })];
   }

@@ -15,13 +15,12 @@ import { Feed, type SignalFollower } from '../bus/feed.js';
 import type { LogEntry, SignalTag } from '../bus/payload.js';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
-import { encode } from '../protocol/encode.js';
+import { encodeRoomOnline, type OnlineText } from '../protocol/encode.js';
 import { endsMembership } from '../protocol/room-event.js';
 import { Attendance, graceMs } from './attendance.js';
 import { NodeLease } from './node-lease.js';
 import { OnlineRooms } from './online-rooms.js';
 import { sendSignals, writePresence } from './presence.store.js';
-import type { OnlineList } from './room-presence.js';
 import { packSignals, readSignal, type Change } from './signals.js';
 import { SignalSender, type SignalCounters } from './signal-sender.js';
 import { Typing } from './typing.js';
@@ -112,7 +111,7 @@ export class PresenceService implements SignalFollower, OnApplicationBootstrap, 
   }
 
   /** Who is online, as the room's sockets know it. Where it is not known yet, all of them are told when it is. */
-  list(roomId: string): OnlineList | undefined {
+  list(roomId: string): OnlineText | undefined {
     return this.rooms.list(roomId);
   }
 
@@ -124,7 +123,7 @@ export class PresenceService implements SignalFollower, OnApplicationBootstrap, 
   /** The frames for a socket that missed some: what it knew of the room's presence and typing is void. */
   framesAfresh(roomId: string, forUserId: string): string[] {
     const list = this.rooms.list(roomId);
-    return [...(list === undefined ? [] : [encode('room_online', { room_id: roomId, ...list })]), ...this.typing.frames(roomId, forUserId)];
+    return [...(list === undefined ? [] : [encodeRoomOnline(roomId, list)]), ...this.typing.frames(roomId, forUserId)];
   }
 
   /** @param socket what stands for the socket: the user types while one of its sockets does */

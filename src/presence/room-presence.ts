@@ -1,3 +1,4 @@
+import type { OnlineText } from '../protocol/encode.js';
 import { limits } from '../protocol/limits.js';
 import type { OnlineUser } from '../protocol/replies.js';
 import type { PresenceRow } from './presence.store.js';
@@ -5,17 +6,11 @@ import type { PresenceRow } from './presence.store.js';
 /** The room's list is sent whole again only when so many have gone: a room that wavers about the limit would send it all the time. */
 const backToEachBelow = 0.8;
 
-/** Who is online in a room, as sockets are told it: up to a limit, by name. */
-export interface OnlineList {
-  online: OnlineUser[];
-  online_count: number;
-}
-
 /** What the room's sockets are to be told. */
 export type PresenceNews =
   | { readonly kind: 'each'; readonly changes: readonly (OnlineUser & { status: 'online' | 'offline' })[] }
   /** What they knew is void. */
-  | { readonly kind: 'list'; readonly list: OnlineList }
+  | { readonly kind: 'list'; readonly list: OnlineText }
   | { readonly kind: 'count'; readonly count: number };
 
 /**
@@ -31,6 +26,8 @@ export class RoomPresence {
   /** Users whom the sockets hold to be online; undefined while they are only told the number. */
   private told: Map<string, string> | undefined = new Map();
   private toldCount = 0;
+  /** The JSON text of those whom who comes is told by name, made once for all who come; undefined when it is no longer true. */
+  private named: string | undefined;
 
   /** True where the sockets don't know what is the case. */
   get hasNews(): boolean {
@@ -47,6 +44,7 @@ export class RoomPresence {
     if (user?.nodeIds.includes(nodeId) === true) return;
     if (user !== undefined) return void user.nodeIds.push(nodeId);
     this.users.set(userId, { username, nodeIds: [nodeId] });
+    if (this.told === undefined && this.users.size <= limits.onlineListMax) this.named = undefined; // above, it comes after the last who is named
     this.changed.add(userId);
   }
 
@@ -57,6 +55,7 @@ export class RoomPresence {
     nodeIds.splice(at, 1);
     if (nodeIds.length > 0) return;
     this.users.delete(userId);
+    if (this.told === undefined) this.named = undefined;
     this.changed.add(userId);
   }
 
@@ -78,18 +77,23 @@ export class RoomPresence {
   /** What the sockets are told from now on goes on from `list`, which they are given each. */
   begin(): void {
     this.changed.clear();
+    this.named = undefined;
     this.toldCount = this.users.size;
     this.told = this.isCrowd ? undefined : new Map([...this.users].map(([userId, { username }]) => [userId, username]));
   }
 
-  /** What the sockets were told so far, for one that has just come. */
-  get list(): OnlineList {
+  /** What the sockets were told so far, for one that has just come: up to a limit, by name. */
+  get list(): OnlineText {
+    return { online: (this.named ??= JSON.stringify(this.listNamed())), count: this.told?.size ?? this.users.size };
+  }
+
+  private listNamed(): OnlineUser[] {
     const online: OnlineUser[] = [];
     for (const [user_id, user] of this.told ?? this.users) {
       if (online.length === limits.onlineListMax) break;
       online.push({ user_id, username: typeof user === 'string' ? user : user.username });
     }
-    return { online, online_count: this.told?.size ?? this.users.size };
+    return online;
   }
 
   /** What they don't know; to be told to all of them now. */
@@ -109,6 +113,7 @@ export class RoomPresence {
       else this.told.set(userId, username);
     }
     this.changed.clear();
+    this.named = undefined;
     return changes.length === 0 ? undefined : { kind: 'each', changes };
   }
 }

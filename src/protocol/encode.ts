@@ -6,6 +6,10 @@ import type { Reply } from './replies.js';
 
 export type ServerEvents = Reply & Push;
 
+/** A frame's text up to its data. */
+const head = (event: keyof ServerEvents, id?: CommandId): string =>
+  id === undefined ? `{"event":"${event}","data":` : `{"event":"${event}","id":${JSON.stringify(id)},"data":`;
+
 /** One frame's text. */
 export function encode<Event extends keyof ServerEvents>(event: Event, data: ServerEvents[Event], id?: CommandId): string {
   return JSON.stringify(id === undefined ? { event, data } : { event, id, data });
@@ -39,6 +43,21 @@ export function encodeError(error: ClientError, id?: CommandId, roomId?: string)
   );
 }
 
+/** Who is online in a room: the members `online`, of which it is the JSON text, and `online_count` of the frames that tell it. */
+export interface OnlineText {
+  readonly online: string;
+  readonly count: number;
+}
+
+/** @param online undefined where it is not known */
+export const encodeJoinedRoom = (joined: Reply['joined_room'], online: OnlineText | undefined, id?: CommandId): string =>
+  `${head('joined_room', id)}{"room_id":"${joined.room_id}","last_seq":${joined.last_seq},"epoch":${JSON.stringify(joined.epoch)}${online === undefined ? '' : `,${membersOf(online)}`}}}`;
+
+export const encodeRoomOnline = (roomId: string, online: OnlineText): string =>
+  `${head('room_online')}{"room_id":"${roomId}",${membersOf(online)}}}`;
+
+const membersOf = ({ online, count }: OnlineText): string => `"online":${online},"online_count":${count}`;
+
 /** @param messages each the JSON text of a message, as PostgreSQL made it */
 export const encodeBatch = (messages: readonly string[]): string => `{"event":"new_message_batch","data":[${messages.join(',')}]}`;
 
@@ -57,6 +76,5 @@ export function encodeHistory(
   hasMore: boolean,
   id?: CommandId,
 ): string {
-  const head = id === undefined ? '{"event":"history","data":{' : `{"event":"history","id":${JSON.stringify(id)},"data":{`;
-  return `${head}"room_id":"${roomId}","messages":[${messages.join(',')}],"events":[${events.join(',')}],"next_cursor":${nextCursor},"has_more":${hasMore}}}`;
+  return `${head('history', id)}{"room_id":"${roomId}","messages":[${messages.join(',')}],"events":[${events.join(',')}],"next_cursor":${nextCursor},"has_more":${hasMore}}}`;
 }

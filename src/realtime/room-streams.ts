@@ -12,7 +12,7 @@ import type { PresenceService } from '../presence/presence.service.js';
 import type { Command, CommandId } from '../protocol/commands.js';
 import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
-import { encode, type ServerEvents } from '../protocol/encode.js';
+import { encode, encodeJoinedRoom, type ServerEvents } from '../protocol/encode.js';
 import type { Reply } from '../protocol/replies.js';
 import type { Hub } from './hub.js';
 import type { Outbox } from './outbox.js';
@@ -200,7 +200,7 @@ export class RoomStreams implements Subscriber {
 
   private replyJoined(roomId: string, lastSeq: number, id?: CommandId): undefined {
     const { feed, presence } = this.parts;
-    this.reply('joined_room', { room_id: roomId, last_seq: lastSeq, epoch: feed.epoch, ...presence.list(roomId) }, id);
+    this.outbox.put(encodeJoinedRoom({ room_id: roomId, last_seq: lastSeq, epoch: feed.epoch }, presence.list(roomId), id));
     for (const text of presence.typingFrames(roomId, this.userId)) this.outbox.put(text);
   }
 
