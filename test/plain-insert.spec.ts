@@ -246,6 +246,12 @@ describe('a plain INSERT is refused with a sentence, and takes no seq', () => {
     const attempt = (seq: number) => refusal(psql.query(withSeq, [room, seq, ann.id, ann.name, 'forged']));
     const sentence = { code: '23514', message: 'seq is given by the database and must continue its room: leave seq out of the INSERT' };
     for (const seq of [-1, 0, 1, 2, 3, 2_000_000]) expect([seq, await attempt(seq)]).toEqual([seq, sentence]);
+    for (const seq of [-1, 0, 1, 2, 3]) {
+      expect([
+        seq,
+        await refusal(psql.query(`${withSeq}, (room_bucket($1), $1, $2 + 1, $3, $4, $5)`, [room, seq, ann.id, ann.name, 'forged'])),
+      ]).toEqual([seq, sentence]);
+    }
     expect(await sockets[0]?.send(room, 'next')).toBe(2);
     expect((await attempt(2)).code).toBe('23505');
     expect(await attempt(3)).toEqual(sentence);

@@ -135,40 +135,48 @@ describe('a payload', () => {
     });
     afterAll(() => db.drop());
 
-    it('is believed, and says what was stored, in (room_id, seq) order; rooms that are not wanted are passed over', async () => {
-      const payloads: string[] = [];
-      const listener = new pg.Client({ connectionString: db.url });
-      await listener.connect();
-      listener.on('notification', ({ payload }) => payloads.push(payload ?? ''));
-      await listener.query('LISTEN trunkline');
-      const ann = await createPerson(db.sql);
-      const rooms = [await createRoom(db.sql, [ann]), await createRoom(db.sql, [ann])];
-      const contents = ['plain', '"quoted"\\', 'é漢𝒳\u2028', '\u0001\n\t', 'x'.repeat(9_000)];
-      await db.sql.query(
-        `INSERT INTO messages (room_id, user_id, content) SELECT r, $2, c FROM unnest($1::uuid[]) AS r, unnest($3::text[]) AS c`,
-        [rooms, ann.id, contents],
-      );
-      await db.sql.query('SELECT leave_room($1, $2, $2, $3)', [rooms[0], ann.id, 'left']);
-      await eventually(() => payloads.some((payload) => payload.includes('"kind"')));
-      const { rows } = await db.sql.query<{ key: Buffer }>('SELECT key FROM bus_key');
-      const [all, one] = [new Reading(), new Reading((roomId) => roomId === rooms[1])];
-      for (const payload of payloads) {
-        expect(Buffer.byteLength(payload)).toBeLessThan(8_000);
-        expect(readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), all)).toBe(true);
-        readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), one);
-      }
-      const stored = all.read.map(({ json }) => JSON.parse(json) as { room_id: string; content?: string });
-      expect(one.read.map(({ json }) => json)).toEqual(
-        all.read.filter(({ json }) => json.includes(rooms[1] ?? '')).map(({ json }) => json),
-      );
-      for (const room of rooms) {
-        expect(stored.filter(({ room_id, content }) => room_id === room && content !== undefined).map(({ content }) => content)).toEqual(
-          contents.slice(0, 4),
+    it.each([
+      ['of one statement for all', (all: readonly string[]) => [all]],
+      ['of one statement for each', (all: readonly string[]) => all.map((content) => [content])],
+    ])(
+      '%s is believed, and says what was stored, in (room_id, seq) order; rooms that are not wanted are passed over',
+      async (_, inStatements) => {
+        const payloads: string[] = [];
+        const listener = new pg.Client({ connectionString: db.url });
+        await listener.connect();
+        listener.on('notification', ({ payload }) => payloads.push(payload ?? ''));
+        await listener.query('LISTEN trunkline');
+        const ann = await createPerson(db.sql);
+        const rooms = [await createRoom(db.sql, [ann]), await createRoom(db.sql, [ann])];
+        const contents = ['plain', '"quoted"\\', 'é漢𝒳\u2028', '\u0001\n\t', 'x'.repeat(9_000)];
+        const insert =
+          'INSERT INTO messages (room_id, user_id, content) SELECT r, $2, c FROM unnest($1::uuid[]) AS r, unnest($3::text[]) AS c';
+        for (const some of inStatements(contents)) {
+          if (some.length > 1) await db.sql.query(insert, [rooms, ann.id, some]);
+          else for (const room of rooms) await db.sql.query(insert, [[room], ann.id, some]);
+        }
+        await db.sql.query('SELECT leave_room($1, $2, $2, $3)', [rooms[0], ann.id, 'left']);
+        await eventually(() => payloads.some((payload) => payload.includes('"kind"')));
+        const { rows } = await db.sql.query<{ key: Buffer }>('SELECT key FROM bus_key');
+        const [all, one] = [new Reading(), new Reading((roomId) => roomId === rooms[1])];
+        for (const payload of payloads) {
+          expect(Buffer.byteLength(payload)).toBeLessThan(8_000);
+          expect(readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), all)).toBe(true);
+          readPayload(payload, rows[0]?.key ?? Buffer.alloc(0), one);
+        }
+        const stored = all.read.map(({ json }) => JSON.parse(json) as { room_id: string; content?: string });
+        expect(one.read.map(({ json }) => json)).toEqual(
+          all.read.filter(({ json }) => json.includes(rooms[1] ?? '')).map(({ json }) => json),
         );
-      }
-      expect(all.ranges.map(([room]) => room).toSorted()).toEqual([...rooms].toSorted());
-      expect(all.read.at(-1)?.event).toMatchObject({ kind: 'left', user_id: ann.id, username: ann.name });
-      await listener.end();
-    });
+        for (const room of rooms) {
+          expect(stored.filter(({ room_id, content }) => room_id === room && content !== undefined).map(({ content }) => content)).toEqual(
+            contents.slice(0, 4),
+          );
+        }
+        expect(all.ranges.map(([room]) => room).toSorted()).toEqual([...rooms].toSorted());
+        expect(all.read.at(-1)?.event).toMatchObject({ kind: 'left', user_id: ann.id, username: ann.name });
+        await listener.end();
+      },
+    );
   });
 });

@@ -1,4 +1,7 @@
-/** The one place that inserts messages, by functions in the database: migrations/0011_store_first.sql, 0012_lone_message.sql and 0004_circle.sql say why. */
+/**
+ * The one place that inserts messages, by functions in the database: migrations/0011_store_first.sql, 0012_lone_message.sql,
+ * 0013_lone_notification.sql and 0004_circle.sql say why.
+ */
 import type pg from 'pg';
 import type { Database } from '../database/database.js';
 import { int4Array, textArray, uuidArray } from '../database/binary-arrays.js';
