@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import { freePort } from '../scripts/cluster/node-process.js';
 import { TestClient } from './support/client.js';
@@ -179,6 +179,8 @@ describe('metrics', () => {
       'process_cpu_seconds_total',
     ])
       expect(families.get(name)?.series).toHaveLength(1);
+    const openFiles = families.get('process_open_fds')?.series[0]?.value ?? 0;
+    if (process.platform === 'linux') expect(Math.abs(openFiles - (await readdir('/proc/self/fd')).length)).toBeLessThan(10);
   });
 
   it('are all that the alerts and the dashboard ask for, and each alert has its paragraph', async () => {
