@@ -6,11 +6,14 @@ interface Load extends Scenario {
   readonly goals: { readonly p50: Goal; readonly p99: Goal };
 }
 
+/** The first thousands of messages of a node that was just started take half as long again: their code is not compiled yet. */
+const afterBusy = { seconds: 5, messagesPerSecond: 4_000 };
+
 export const fiftyRooms = {
   rooms: 50,
   senders: 50,
   receivers: 200,
-  offer: { kind: 'open', messagesPerSecond: 200, afterBusy: { seconds: 5, messagesPerSecond: 4_000 } },
+  offer: { kind: 'open', messagesPerSecond: 200, afterBusy },
   clientMsgIds: false,
   sampleEvery: 1,
 } as const;
@@ -19,7 +22,7 @@ const loads: readonly Load[] = [
   {
     ...fiftyRooms,
     name: '200/s',
-    title: '200 messages/s in 50 rooms, 200 receivers, after 5 s of 4,000 messages/s',
+    title: '200 messages/s in 50 rooms, 200 receivers',
     goals: { p50: { atMost: 2 }, p99: { atMost: 8 } },
   },
   {
@@ -27,14 +30,14 @@ const loads: readonly Load[] = [
     name: '5000/s',
     title: '5,000 messages/s in 10 rooms, 200 receivers; the 20 ms window alone makes 10 and 20 ms',
     rooms: 10,
-    offer: { kind: 'open', messagesPerSecond: 5_000 },
+    offer: { kind: 'open', messagesPerSecond: 5_000, afterBusy },
     goals: { p50: { atMost: 13 }, p99: { atMost: 30 } },
   },
 ];
 
 export const latency: Suite = {
   name: 'latency',
-  title: 'two nodes, open loop: from the moment at which a message is due to its receipt',
+  title: 'two nodes, open loop, after 5 s of 4,000 messages/s: from the moment at which a message is due to its receipt',
   parts: loads.map(({ name }) => name),
   async run(run) {
     const wanted = loads.filter(({ name }) => run.wants(name));
