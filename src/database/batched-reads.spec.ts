@@ -96,19 +96,23 @@ it('refuses a question where as many wait as may, and takes the next when there 
   expect(await Promise.all(waiting)).toEqual(['b of read 1', 'c of read 2', 'e of read 3']);
 });
 
-it('reads begin so far apart, and the first waits for nothing', async () => {
+it('reads begin so far apart, after a lone question a fifth of that, and the first waits for nothing', async () => {
   const apartMs = 100;
-  const { reads, sent, asked } = held({ readsMax: 3, apartMs });
+  const { reads, sent, asked } = held({ readsMax: 4, apartMs });
   const began = performance.now();
   const answers = [reads.ask('a')];
   await turn();
-  answers.push(reads.ask('b'));
+  answers.push(reads.ask('b'), reads.ask('c'));
   await turn();
-  answers.push(reads.ask('c'));
   expect(asked()).toEqual([['a']]);
   await eventually(() => sent.length === 2);
-  expect(performance.now() - began).toBeGreaterThanOrEqual(apartMs - 1); // a timer may be a part of a ms early
+  answers.push(reads.ask('d'));
+  await turn();
+  answers.push(reads.ask('e'));
   expect(asked()).toEqual([['a'], ['b', 'c']]);
+  await eventually(() => sent.length === 3);
+  expect(performance.now() - began).toBeGreaterThanOrEqual(1.2 * apartMs - 2); // each of two timers may be a part of a ms early
+  expect(asked().at(-1)).toEqual(['d', 'e']);
   for (const { answer } of sent) answer();
-  expect(await Promise.all(answers)).toHaveLength(3);
+  expect(await Promise.all(answers)).toHaveLength(5);
 });
