@@ -71,7 +71,7 @@ export class ChatService implements BeforeApplicationShutdown {
       onDoubtEnded: (end) => this.counters.inDoubt[end]++,
     });
     // Thousands who come ask one by one: a read for each few of them takes twice the CPU, here and in PostgreSQL.
-    this.memberships = new BatchedReads({ ask: (keys) => findMemberships(db, keys), questionsMax: 1_000, readsMax: 2, apartMs: 10 });
+    this.memberships = new BatchedReads({ ask: (keys) => findMemberships(db, keys), questionsMax: 1_000, readsMax: 2, apartMs: 20 });
   }
 
   /** Who is told of each batch that was stored, before its senders are. */

@@ -28,7 +28,7 @@ export class BatchedReads<Question, Answer> {
       readonly ask: (questions: readonly Question[]) => Promise<readonly Answer[]>;
       readonly questionsMax: number;
       readonly readsMax: number;
-      /** From the beginning of one read to that of the next; after a read of one question a fifth of it, for who asks one after the other. */
+      /** From the beginning of one read to that of the next; after a read of one question a tenth of it, for who asks one after the other. */
       readonly apartMs: number;
       readonly waitingMax?: number;
     },
@@ -64,7 +64,7 @@ export class BatchedReads<Question, Answer> {
   private async read(): Promise<void> {
     const batch = this.waiting.splice(0, this.options.questionsMax);
     this.underWay++;
-    this.nextAt = performance.now() + this.options.apartMs / (batch.length > 1 ? 1 : 5);
+    this.nextAt = performance.now() + this.options.apartMs / (batch.length > 1 ? 1 : 10);
     try {
       const answers = await this.options.ask(batch.map(({ question }) => question));
       for (const [n, { answered }] of batch.entries()) answered(answers[n] as Answer);
