@@ -48,23 +48,21 @@ describe('whatever the bus does, a room is received complete, in order and once'
 
   it('when its LISTEN backend is killed in the middle of a stream', async () => {
     const client = await joined();
-    const reconnects = node.app.get(Feed).counters.reconnects;
+    const { counters } = node.app.get(Feed);
     const sending = (async () => {
       for (let n = 0; n < 300; n++) await client.send(room, `message ${n}`);
     })();
     for (let n = 0; n < 3; n++) {
-      await eventually(
-        async () =>
-          (
-            await db.sql.query(
-              "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trunkline listen'",
-            )
-          ).rowCount,
-        'a LISTEN backend to kill',
-      );
+      const { reconnects } = counters;
+      // Until the node misses it: what a test before left behind has this name too, for a moment.
+      await eventually(async () => {
+        await db.sql.query(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trunkline listen'",
+        );
+        return counters.reconnects > reconnects;
+      }, 'a loss of the bus');
     }
     await sending;
-    await eventually(() => node.app.get(Feed).counters.reconnects > reconnects, 'a reconnect');
     await expectWhole(client, 2_000);
   });
 

@@ -50,8 +50,14 @@ export interface OnlineText {
 }
 
 /** @param online undefined where it is not known */
-export const encodeJoinedRoom = (joined: Reply['joined_room'], online: OnlineText | undefined, id?: CommandId): string =>
-  `${head('joined_room', id)}{"room_id":"${joined.room_id}","last_seq":${joined.last_seq},"epoch":${JSON.stringify(joined.epoch)}${online === undefined ? '' : `,${membersOf(online)}`}}}`;
+export function encodeJoinedRoom(
+  { room_id, last_seq, epoch }: Pick<Reply['joined_room'], 'room_id' | 'last_seq' | 'epoch'>,
+  online: OnlineText | undefined,
+  id?: CommandId,
+): string {
+  const members = online === undefined ? '' : `,${membersOf(online)}`;
+  return `${head('joined_room', id)}{"room_id":"${room_id}","last_seq":${last_seq},"epoch":${JSON.stringify(epoch)}${members}}}`;
+}
 
 export const encodeRoomOnline = (roomId: string, online: OnlineText): string =>
   `${head('room_online')}{"room_id":"${roomId}",${membersOf(online)}}}`;

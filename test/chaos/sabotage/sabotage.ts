@@ -5,7 +5,7 @@ import { WorldNode } from '../world.js';
 import { protections, type ProtectionName } from './protections.js';
 import { performOn, type Stage } from './stage.js';
 
-const triesMax = 3;
+const triesMax = 6;
 const preload = new URL('./without.mjs', import.meta.url);
 
 /** Two nodes and their PostgreSQL. */
