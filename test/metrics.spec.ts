@@ -1,11 +1,16 @@
+import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
+import { Agent, get, type IncomingMessage } from 'node:http';
+import { text as textOf } from 'node:stream/consumers';
 import { parse } from 'yaml';
 import { freePort } from '../scripts/cluster/node-process.js';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { scrape } from './support/metrics.js';
 import { startNode, type TestNode } from './support/node.js';
+import { startProcessNode } from './support/process-node.js';
 import { createPerson, createRoom, type Person } from './support/people.js';
 import { callAnything } from './support/any-call.js';
 import { call } from './support/rest.js';
@@ -181,6 +186,22 @@ describe('metrics', () => {
       expect(families.get(name)?.series).toHaveLength(1);
     const openFiles = families.get('process_open_fds')?.series[0]?.value ?? 0;
     if (process.platform === 'linux') expect(Math.abs(openFiles - (await readdir('/proc/self/fd')).length)).toBeLessThan(10);
+  });
+
+  it('are there, with the number of files before, also where none can be opened any more', async () => {
+    if (process.platform !== 'linux') return; // elsewhere files are not counted
+    const ownPort = await freePort();
+    const own = await startProcessNode({ DATABASE_URL: db.url, METRICS_PORT: String(ownPort) });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const openFiles = async () => {
+      const [answer] = (await once(get({ port: ownPort, path: '/metrics', agent }), 'response')) as [IncomingMessage];
+      return /^process_open_fds (\d+)$/m.exec(await textOf(answer))?.[1];
+    };
+    const before = await openFiles();
+    execFileSync('prlimit', ['--pid', String(own.process.pid), '--nofile=3:']);
+    expect(await openFiles()).toBe(before);
+    agent.destroy();
+    await own.stop('SIGKILL'); // to end in order takes connections
   });
 
   it('are all that the alerts and the dashboard ask for, and each alert has its paragraph', async () => {

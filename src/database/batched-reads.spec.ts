@@ -116,3 +116,16 @@ it('reads begin so far apart, after a lone question a tenth of that, and the fir
   for (const { answer } of sent) answer();
   expect(await Promise.all(answers)).toHaveLength(5);
 });
+
+it('where enough wait for a whole read, it waits no longer', async () => {
+  const { reads, sent, asked } = held({ questionsMax: 2, readsMax: 4, apartMs: 60_000 });
+  const answers = Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((question) => reads.ask(question)));
+  for (let n = 0; n < 5; n++) await turn();
+  expect(asked()).toEqual([
+    ['a', 'b'],
+    ['c', 'd'],
+    ['e', 'f'],
+  ]);
+  for (const { answer } of sent) answer();
+  expect(await answers).toHaveLength(6);
+});

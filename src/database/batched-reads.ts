@@ -3,8 +3,8 @@
  *
  * No answer is older than its question: a read has only questions that were put before its statement was sent, and nobody is given the answer of
  * one that is under way already. Beside that there is no cache. At most `readsMax` are under way, so that no storm of questions takes the pool from
- * others; an idle one asks at the end of the turn, the next one `apartMs` later at the earliest. Above `waitingMax` questions that wait, the next is
- * refused. (The package dataloader has no such limits, and shares by default what is under way.)
+ * others; an idle one asks at the end of the turn, the next one `apartMs` later at the earliest, or when there are enough questions for a whole read.
+ * Above `waitingMax` questions that wait, the next is refused. (The package dataloader has no such limits, and shares by default what is under way.)
  */
 import { ClientError } from '../protocol/errors.js';
 
@@ -51,7 +51,7 @@ export class BatchedReads<Question, Answer> {
   private schedule(): void {
     if (this.due || this.waiting.length === 0 || this.underWay >= this.options.readsMax) return;
     this.due = true;
-    const waitMs = this.nextAt - performance.now();
+    const waitMs = this.waiting.length < this.options.questionsMax ? this.nextAt - performance.now() : 0;
     const begin = () => {
       this.due = false;
       void this.read();

@@ -254,7 +254,9 @@ function metricsOfProcess(): Registry {
       help: 'Number of open file descriptors.',
       registers: [],
       async collect() {
-        this.set((await readdir('/proc/self/fd')).length - 1); // but for the one that reads them
+        // Where none is left to read them by, the count before stands.
+        const names = await readdir('/proc/self/fd').catch(() => undefined);
+        if (names !== undefined) this.set(names.length - 1); // but for the one that reads them
       },
     });
     register.registerMetric(openFiles);
