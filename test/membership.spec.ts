@@ -103,6 +103,25 @@ describe('changes of a room, as its sockets on two nodes see them', () => {
     await Promise.all([reader.close(), late.close()]);
   });
 
+  it('a membership that ended below the seq at which another join opened the log does not begin a stream', async () => {
+    const quiet = await createRoom(db.sql, [ann, bob]); // nobody follows it
+    const chat = two.app.get(ChatService);
+    const [reader, late] = [await TestClient.connect(two.url, ann.token), await TestClient.connect(two.url, bob.token)];
+    const read = chat.membership.bind(chat);
+    chat.membership = async (...which) => {
+      const membership = await read(...which);
+      chat.membership = read;
+      expect((await call(one.url, `/rooms/${quiet}/members/${bob.id}`, { method: 'DELETE', token: ann.token })).status).toBe(200);
+      expect((await reader.join(quiet)).event).toBe('joined_room');
+      return membership;
+    };
+    expect((await late.join(quiet)).data).toMatchObject({ code: 'not_a_member' });
+    await reader.reaches(quiet, await reader.send(quiet, 'after the kick'));
+    await late.command('ping', {});
+    expect(late.messages).toEqual([]);
+    await Promise.all([reader.close(), late.close()]);
+  });
+
   it('a stream of an earlier membership is not taken for one of the next', async () => {
     const hub = two.app.get(Hub);
     const deliver = hub.deliver.bind(hub);

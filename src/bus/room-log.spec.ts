@@ -88,6 +88,18 @@ describe('the log of a room', () => {
     expect(room.since(1)).toEqual(entries(2, 10));
   });
 
+  it('says by its generation that it was begun', () => {
+    const room = new RoomLog('room');
+    const { generation } = room;
+    room.exists(7);
+    expect(room.generation).toBe(generation);
+    room.open(5);
+    expect(room.generation).not.toBe(generation);
+    const begun = room.generation;
+    room.open(9);
+    expect(room.generation).toBe(begun);
+  });
+
   it('forgets everything with a reset, and says so by its generation', () => {
     const room = new RoomLog('room');
     room.open(5);

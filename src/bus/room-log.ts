@@ -15,7 +15,7 @@ export class RoomLog {
   private target = 0;
   private kept: LogEntry[] = [];
   private keptChars = 0;
-  /** Goes up with each reset: what was read before belongs to another log. */
+  /** Goes up when the log is begun, at whatever head: what is at or below that head is never passed on, and what was read before may be of another log. */
   generation = 0;
 
   constructor(readonly roomId: string) {}
@@ -39,8 +39,10 @@ export class RoomLog {
 
   /** Begins to follow at a head that was read from the table. Only the first head counts. */
   open(head: number): void {
-    this.head ??= head;
     this.target = Math.max(this.target, head);
+    if (this.head !== undefined) return;
+    this.head = head;
+    this.generation++;
   }
 
   /** Forgets everything, to begin anew: the log is not the one that it was. */

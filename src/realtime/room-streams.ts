@@ -113,15 +113,19 @@ export class RoomStreams implements Subscriber {
       throw new ClientError('conflict', `One socket may follow ${config.ROOMS_PER_SOCKET_MAX} rooms: leave one first.`);
     }
     const subscription = hub.subscribe(roomId, this);
+    const { room } = subscription;
     const { epoch } = feed;
+    const { generation } = room;
     try {
       const [membership] = await Promise.all([chat.membership(roomId, this.userId), presence.ready(roomId)]);
-      if (this.closed || epoch !== feed.epoch) hub.unsubscribe(subscription, this);
+      // What was read may be of the log that is lost; or the log was begun meanwhile, above an end of this membership, which is passed on to nobody then.
+      const isStale = epoch !== feed.epoch || (generation !== room.generation && membership.lastSeq < room.lastSeq);
+      if (this.closed || isStale) hub.unsubscribe(subscription, this);
       if (this.closed) return;
-      if (epoch !== feed.epoch) return this.joinOne(data, id); // what was read may be of the log that is lost
+      if (isStale) return this.joinOne(data, id);
       // It ended after it was read, and the end was passed on before the answer came: a stream would begin above it.
       if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
-      feed.open(subscription.room, membership.lastSeq);
+      feed.open(room, membership.lastSeq);
       const seen = data.last_seen_seq ?? undefined;
       if (running !== undefined && !running.isOver && running.lastSeq >= membership.joinedSeq && seen === undefined) {
         // The stream of this membership is there already, and goes on where it is.
@@ -205,8 +209,8 @@ export class RoomStreams implements Subscriber {
   }
 
   private async confirm(subscription: Subscription): Promise<void> {
-    const { roomId } = subscription.room;
-    const isOurs = () => this.subscriptions.get(roomId) === subscription;
+    const { roomId, generation } = subscription.room;
+    const isOurs = () => this.subscriptions.get(roomId) === subscription && generation === subscription.room.generation; // begun again, it is confirmed again
     try {
       const { lastSeq, joinedSeq } = await this.parts.chat.membership(roomId, this.userId);
       if (!isOurs()) return;
