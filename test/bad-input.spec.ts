@@ -259,6 +259,17 @@ describe('the port', () => {
       if (raw.answer.includes('problem+json')) expect(JSON.parse(body)).toMatchObject({ status });
     });
 
+    it('an offer of another protocol to REST, by answering in its own, where Node lets it', async () => {
+      const login = JSON.stringify({ username: 'nobody-at-all', password: 'a password of nobody' });
+      const headers = { Connection: 'close, Upgrade, HTTP2-Settings', Upgrade: 'h2c', 'HTTP2-Settings': 'AAMAAABkAAQCAAAAAAIAAAAA' };
+      const more = { ...headers, 'Content-Type': 'application/json', 'Content-Length': String(login.length) };
+      const raw = await RawSocket.connect(node.url);
+      raw.write(handshake('', more, 'POST /auth/login HTTP/1.1') + login);
+      await raw.end(10_000);
+      const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+      expect(raw.status).toBe(major > 24 || (major === 24 && minor >= 9) || (major === 22 && minor >= 21) ? 401 : 404);
+    });
+
     it('a version that it does not speak, with those that it does', async () => {
       const raw = await RawSocket.connect(node.url);
       raw.write(handshake('/ws', { 'Sec-WebSocket-Version': '99' }));

@@ -3,6 +3,7 @@ import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startProcessNode } from './support/process-node.js';
 import { createPerson, createRoom, roomLog } from './support/people.js';
+import { RawSocket } from './support/raw-socket.js';
 import { call } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
@@ -86,6 +87,15 @@ describe('a node that is told to stop', () => {
     await Promise.all(callers);
     expect(answers.length).toBeGreaterThan(20);
     expect(new Set(answers)).toEqual(new Set(['201 close']));
+  }, 30_000);
+
+  it('does not wait for who has a connection and sends no whole request', async () => {
+    const node = await startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '0' });
+    const begun = ['', 'GET /rooms HTTP/1.1\r\nHost: x\r\n', 'POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{'];
+    const peers = await Promise.all(begun.map((bytes) => RawSocket.connect(node.url).then((raw) => (raw.write(bytes), raw))));
+    await call(node.url, '/health/live'); // behind them: the node has them
+    expect(await node.stop()).toBe(0);
+    for (const raw of peers) await raw.end();
   }, 30_000);
 
   it('answers also what it can not store, and exits with 0, when somebody holds the lock of a room', async () => {

@@ -2,6 +2,7 @@
  * How every REST route behaves, apart from what it does: JSON in and out, an id on each answer, problem documents, cookies. Health goes
  * through it too.
  */
+import type { IncomingMessage } from 'node:http';
 import fastifyCookie from '@fastify/cookie';
 import fastifyCors from '@fastify/cors';
 import { BadRequestException, PayloadTooLargeException, UnsupportedMediaTypeException } from '@nestjs/common';
@@ -19,6 +20,17 @@ const requestTimeoutMs = 30_000;
 /** From the opening of a connection, or the first byte of a later request, to the end of its header. */
 const headersTimeoutMs = 10_000;
 const timeoutCheckMs = 1_000;
+/** For what is being answered when the port is closed. Who has not sent a whole request by then would be waited for without end: Node's time-outs have ended with the port. */
+const lastAnswersMs = 1_000;
+
+/**
+ * curl and Java offer HTTP/2 with requests of REST, which are to be answered all the same (RFC 9110, section 7.8). Node before 22.21 and 24.9 does
+ * not ask: there, who gets past the proxy with an offer is answered with 404 by what makes sockets.
+ */
+const upgrades = {
+  shouldUpgradeCallback: ({ url = '', headers }: IncomingMessage): boolean =>
+    url.startsWith('/ws') || headers.upgrade?.toLowerCase() === 'websocket',
+};
 
 /** Options of the HTTP server. The id of a request is always made here: one that a client chose could be made to point at another's lines in the log. */
 export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
@@ -33,7 +45,7 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
     clientErrorHandler: refuseRequest,
     // Whoever is slower holds a connection for nothing: such a request, and a handshake of a socket, is answered with 408.
     requestTimeout: requestTimeoutMs,
-    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: timeoutCheckMs },
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: timeoutCheckMs, ...upgrades },
   }) as const satisfies ConstructorParameters<typeof FastifyAdapter>[0];
 
 /** How long a browser may remember what it was allowed, in s. */
@@ -65,6 +77,10 @@ export async function useRest(
     const { id, method, routeOptions } = request;
     log.debug({ request: id, method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'answered');
     observe?.(request, reply);
+    done();
+  });
+  fastify.addHook('preClose', (done) => {
+    setTimeout(() => fastify.server.closeAllConnections(), lastAnswersMs).unref();
     done();
   });
   acceptJsonOnly(fastify);
