@@ -115,6 +115,26 @@ describe('a session that ends loses its sockets on every node within 2 s, and it
     await proxy.close();
   });
 
+  it('also while every connection of REST waits for the lock of a room', async () => {
+    const busy = await startNode(db.url, { DATABASE_POOL_SIZE: '2' });
+    const user = await register();
+    const other = await logInAgain(user);
+    const gone = await TestClient.connect(busy.url, other.accessToken);
+    const room = await createRoom(db.sql, [await createPerson(db.sql)]);
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM rooms WHERE id = $1 FOR UPDATE', [room]);
+    const joins = Array.from({ length: 8 }, () => call(busy.url, `/rooms/${room}/join`, { method: 'POST', token: user.token }));
+    const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    await eventually(async () => (await db.sql.query(waiting)).rowCount === 2, 'both connections to wait');
+    await post('/auth/logout', {}, other.accessToken);
+    await expectClosed([gone]);
+    await holder.query('ROLLBACK');
+    holder.release();
+    await Promise.all(joins);
+    await busy.close();
+  });
+
   it('and can’t open others for longer than that, with an access token of before', async () => {
     const user = await register();
     const other = await logInAgain(user);

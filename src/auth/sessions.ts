@@ -32,7 +32,7 @@ export class Sessions implements OnApplicationBootstrap, OnApplicationShutdown {
 
   /** Those of the sessions that are over, or were never there; asked in one statement. @throws ClientError `unavailable` */
   async overAmong(sessionIds: readonly string[]): Promise<ReadonlySet<string>> {
-    return new Set(await findOver(this.db, sessionIds));
+    return new Set(await findOver(this.db.watch, sessionIds));
   }
 
   /** The session was used just now. */

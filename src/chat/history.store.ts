@@ -35,12 +35,15 @@ export async function readHistory(
   authorId?: string,
 ): Promise<HistoryPage> {
   const hiddenTo = history === 'joined' ? joinedSeq : 0;
-  const older = (before: number, count: number): Promise<Stretch> =>
-    authorId === undefined
-      ? readOlder(db, roomId, before, hiddenTo, count)
-      : readOlderBy(db, roomId, authorId, Math.min(before, lastSeq + 1), hiddenTo, count);
+  // Not above the seq at which the user was a member: what came since may be above the end of the membership.
+  const older = (before: number, count: number): Promise<Stretch> => {
+    const below = Math.min(before, lastSeq + 1);
+    return authorId === undefined
+      ? readOlder(db, roomId, below, hiddenTo, count)
+      : readOlderBy(db, roomId, authorId, below, hiddenTo, count);
+  };
   const newer = (from: number, count: number): Promise<Stretch> =>
-    authorId === undefined ? readNewer(db, roomId, from, count) : readNewerBy(db, roomId, authorId, from, lastSeq, count);
+    authorId === undefined ? readNewer(db, roomId, from, lastSeq, count) : readNewerBy(db, roomId, authorId, from, lastSeq, count);
 
   if ('before' in place) {
     const { messages, goOn } = await older(place.before, limit);
@@ -85,13 +88,13 @@ async function readOlder(db: Queryable, roomId: string, beforeSeq: number, hidde
   return stretch(rows, limit, beforeSeq);
 }
 
-async function readNewer(db: Queryable, roomId: string, fromSeq: number, limit: number): Promise<Stretch> {
+async function readNewer(db: Queryable, roomId: string, fromSeq: number, lastSeq: number, limit: number): Promise<Stretch> {
   const { rows } = await db.query<HistoryRow>({
     name: 'read-history-newer',
     text: `SELECT seq, message_json(room_id, seq, id, user_id, username, content, client_msg_id, created_at) AS json
-      FROM messages WHERE bucket = $1 AND room_id = $2 AND seq >= $3
-      ORDER BY seq LIMIT $4`,
-    values: [roomBucket(roomId), roomId, fromSeq, limit + 1],
+      FROM messages WHERE bucket = $1 AND room_id = $2 AND seq BETWEEN $3 AND $4
+      ORDER BY seq LIMIT $5`,
+    values: [roomBucket(roomId), roomId, fromSeq, lastSeq, limit + 1],
   });
   return stretch(rows, limit, fromSeq - 1);
 }
@@ -121,7 +124,7 @@ async function readNewerBy(
   lastSeq: number,
   limit: number,
 ): Promise<Stretch> {
-  const highest = fromSeq + lookedThrough - 1;
+  const highest = Math.min(lastSeq, fromSeq + lookedThrough - 1);
   const { rows } = await db.query<HistoryRow>({
     name: 'read-history-newer-by',
     text: textBy('ASC'),

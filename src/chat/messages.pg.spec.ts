@@ -3,6 +3,9 @@ import { startNode, type TestNode } from '../../test/support/node.js';
 import { type Answer } from '../../test/support/any-call.js';
 import { call, createRoom, registerUser, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+import { Database } from '../database/database.js';
+import { findMembership, type Membership } from '../rooms/room.store.js';
+import { newest, readHistory } from './history.store.js';
 
 interface Message {
   seq: number;
@@ -228,6 +231,20 @@ describe('history', () => {
     }
     expect(await seqs(ann, room, `?author=${room}`)).toEqual([[], null, undefined]);
     expect((await page(ann, room, `${by}&limit=1`)).messages).toEqual([(await page(ann, room, '?cursor=15&limit=1')).messages[0]]);
+  });
+
+  it('ends where the reader was read to be a member, by any parameter, whatever came since', async () => {
+    const room = await createRoom(node.url, ann.token, 'the moment of reading');
+    await insert(ann, room, 3);
+    const database = node.app.get(Database);
+    const membership = await findMembership(database, room, ann.id);
+    await insert(ann, room, 3);
+    for (const place of [newest, { before: 9 }, { after: 1 }, { around: 2 }, { around: 9 }]) {
+      for (const authorId of [undefined, ann.id]) {
+        const { messages, newerCursor } = await readHistory(database, room, membership as Membership, 6, place, authorId);
+        expect([place, (JSON.parse(messages[0] ?? '{}') as Message).seq, newerCursor ?? null]).toEqual([place, 3, null]);
+      }
+    }
   });
 
   it('takes one place at a time', async () => {

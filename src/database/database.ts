@@ -1,7 +1,7 @@
 /**
- * Connections to PostgreSQL. Three pools, so that no REST load can starve the others: one for everything; one for what the bus asks every
- * second; and the message writer's, with a connection for each lane, and a second one once the lane has met rooms whose lock somebody else
- * holds. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
+ * Connections to PostgreSQL. Three pools, so that no REST load can starve the others: one for everything; one for what is asked every
+ * second, of the bus and of sessions; and the message writer's, with a connection for each lane, and a second one once the lane has met rooms
+ * whose lock somebody else holds. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
  */
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import pg from 'pg';
@@ -40,7 +40,7 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
   };
 }
 
-/** One for the heartbeat, one for the heads of the rooms. */
+/** One for the heartbeat; one for the heads of the rooms and, in turn, the sessions of the sockets. */
 const watchConnections = 2;
 /** A lane may have two batches' connections; see the message writer. */
 const connectionsPerLane = 2;
@@ -75,7 +75,7 @@ export class Database implements Queryable, OnApplicationShutdown {
    * read or written of an epoch that clients were not told of. A connection for which it rejects is not used.
    */
   admit: ((epoch: string) => Promise<void>) | undefined;
-  /** For what the bus asks every second: its own connections, so that requests which wait for a lock don't make it look as if the database were away. */
+  /** For what is asked every second: its own connections, so that requests which wait for a lock don't make it look as if the database were away. */
   readonly watch: Queryable;
 
   constructor(@Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
