@@ -15,7 +15,9 @@ const refusedRetryAfterMs = 1_000;
 export class BatchedReads<Question, Answer> {
   private waiting: { question: Question; answered: (answer: Answer) => void; failed: (error: unknown) => void }[] = [];
   private underWay = 0;
+  /** A read begins at the end of this turn. */
   private due = false;
+  private timer: NodeJS.Timeout | undefined;
   /** Before that the next read waits for others. */
   private nextAt = Number.NEGATIVE_INFINITY;
 
@@ -49,16 +51,21 @@ export class BatchedReads<Question, Answer> {
 
   /** At the end of the turn: the frames that came in one chunk, of whatever sockets, ask together. */
   private schedule(): void {
-    if (this.due || this.waiting.length === 0 || this.underWay >= this.options.readsMax) return;
-    this.due = true;
-    const waitMs = this.waiting.length < this.options.questionsMax ? this.nextAt - performance.now() : 0;
+    const isWhole = this.waiting.length >= this.options.questionsMax;
+    if (this.due || (this.timer !== undefined && !isWhole) || this.waiting.length === 0 || this.underWay >= this.options.readsMax) return;
+    clearTimeout(this.timer);
     const begin = () => {
       this.due = false;
+      this.timer = undefined;
       void this.read();
       this.schedule();
     };
-    if (waitMs > 0) setTimeout(begin, waitMs);
-    else setImmediate(begin);
+    const waitMs = isWhole ? 0 : this.nextAt - performance.now();
+    if (waitMs > 0) this.timer = setTimeout(begin, waitMs);
+    else {
+      this.due = true;
+      setImmediate(begin);
+    }
   }
 
   private async read(): Promise<void> {

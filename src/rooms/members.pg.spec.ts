@@ -2,6 +2,7 @@ import { startNode, type TestNode } from '../../test/support/node.js';
 import { type Answer } from '../../test/support/any-call.js';
 import { call, createRoom, registerUser, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+import { Database } from '../database/database.js';
 
 let db: TestDatabase;
 let node: TestNode;
@@ -213,6 +214,26 @@ describe('changing a room', () => {
     await Promise.all(Array.from({ length: 10 }, (_, n) => change(ann, id, { name: `name ${n}` })));
     const { rows } = await db.sql.query('SELECT name_key, name FROM room_names JOIN rooms ON id = room_id WHERE room_id = $1', [id]);
     expect(rows).toEqual([{ name_key: rows[0]?.name, name: rows[0]?.name }]);
+  });
+
+  it('a name that a room takes back before its first rename has released it stays claimed', async () => {
+    const id = await roomWith('there');
+    await db.sql.query("UPDATE room_names SET claimed_at = now() - interval '61 s' WHERE room_id = $1", [id]);
+    const database = node.app.get(Database);
+    const query = database.query.bind(database);
+    const released = new Promise<void>((release) => {
+      database.query = async (...statement) => {
+        if (!(statement[0] as string).startsWith?.('DELETE FROM room_names')) return query(...statement);
+        database.query = query;
+        expect(await change(ann, id, { name: 'there' })).toMatchObject({ status: 200 });
+        release();
+        return query(...statement);
+      };
+    });
+    expect(await change(ann, id, { name: 'back' })).toMatchObject({ status: 200 });
+    await released;
+    expect(await as(ann, 'POST', '/rooms', { name: 'there' })).toMatchObject({ status: 409 });
+    expect(await as(ann, 'POST', '/rooms', { name: 'back' })).toMatchObject({ status: 201 });
   });
 
   it('a name that a rename has left claimed is free after the claim’s life', async () => {

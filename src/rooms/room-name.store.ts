@@ -50,6 +50,17 @@ export async function takeOverName(db: Queryable, key: string, fromRoomId: strin
   return row && { key, roomId, makeRoomBefore: row.before };
 }
 
-export async function releaseName(db: Queryable, { key, roomId }: Pick<Claim, 'key' | 'roomId'>): Promise<void> {
-  await db.query('DELETE FROM room_names WHERE name_key = $1 AND room_id = $2', [key, roomId]);
+/** @param heldAt when the room still had the name, by the server's clock: a claim that was made after that, for the same room again, stays */
+export async function releaseName(db: Queryable, { key, roomId }: Pick<Claim, 'key' | 'roomId'>, heldAt?: string): Promise<void> {
+  await db.query('DELETE FROM room_names WHERE name_key = $1 AND room_id = $2 AND ($3::timestamptz IS NULL OR claimed_at < $3)', [
+    key,
+    roomId,
+    heldAt,
+  ]);
+}
+
+/** By which claims are dated: its microseconds count. */
+export async function serverTime(db: Queryable): Promise<string> {
+  const { rows } = await db.query<{ at: string }>('SELECT clock_timestamp()::text AS at');
+  return rows[0]?.at ?? '';
 }

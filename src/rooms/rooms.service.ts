@@ -9,7 +9,7 @@ import { ClientError } from '../protocol/errors.js';
 import { comparisonKey } from '../protocol/text.js';
 import { appendEvent } from './event.store.js';
 import { findMembers, lockRoom } from './member.store.js';
-import { claimName, findOldClaim, releaseName, takeOverName, type Claim } from './room-name.store.js';
+import { claimName, findOldClaim, releaseName, serverTime, takeOverName, type Claim } from './room-name.store.js';
 import {
   deleteRoom,
   findMembership,
@@ -83,15 +83,16 @@ export class RoomsService {
     const { name: oldName } = await this.get(roomId, actorId);
     const isOtherName = wanted.name !== undefined && comparisonKey(wanted.name) !== comparisonKey(oldName);
     const claim = isOtherName && wanted.name !== undefined ? await this.claimed(wanted.name, roomId) : undefined;
-    let replacedName: string | undefined;
+    let replaced: ReplacedName | undefined;
     try {
-      replacedName = await this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim));
+      replaced = await this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim));
     } catch (error) {
       // `unavailable` leaves open which name the room has: then both stay claimed, until whoever wants one of them finds out.
       if (claim !== undefined && !isUnavailable(error)) await releaseName(this.db, claim);
       throw error;
     }
-    if (claim !== undefined && replacedName !== undefined) await releaseName(this.db, { key: comparisonKey(replacedName), roomId });
+    if (claim !== undefined && replaced !== undefined)
+      await releaseName(this.db, { key: comparisonKey(replaced.name), roomId }, replaced.heldAt);
     return this.get(roomId, actorId);
   }
 
@@ -139,6 +140,12 @@ export class RoomsService {
   }
 }
 
+interface ReplacedName {
+  readonly name: string;
+  /** A moment at which the room had it, by the server's clock. */
+  readonly heldAt: string;
+}
+
 /**
  * @param claim of the new name, where it is another one than the room has
  * @returns the name before, where the room has another one now
@@ -149,8 +156,9 @@ async function changeHeldRoom(
   actorId: string,
   wanted: RoomChanges,
   claim: Claim | undefined,
-): Promise<string | undefined> {
+): Promise<ReplacedName | undefined> {
   await lockRoom(db, roomId);
+  const heldAt = await serverTime(db);
   // Again, and now for good: meanwhile the room may have been changed, and its roles.
   const [room, members] = [await findRoom(db, roomId), await findMembers(db, roomId, [actorId])];
   const role = members.get(actorId)?.role;
@@ -164,7 +172,7 @@ async function changeHeldRoom(
     throw new ClientError('unavailable', 'The room could not be renamed in time.', { retryAfterMs: 1_000 });
   if (name !== undefined) await appendEvent(db, roomId, { kind: 'renamed', actor_id: actorId, name });
   if (Object.keys(others).length > 0) await appendEvent(db, roomId, { kind: 'updated', actor_id: actorId, ...others });
-  return name === undefined || comparisonKey(name) === comparisonKey(room.name) ? undefined : room.name;
+  return name === undefined || comparisonKey(name) === comparisonKey(room.name) ? undefined : { name: room.name, heldAt };
 }
 
 /** What of the wanted is not so already. */
