@@ -439,13 +439,16 @@ describe('a room that somebody else has locked', () => {
 describe('no answer from the database', () => {
   it('only what carries a client_msg_id is tried again; of the rest its sender is told that nobody knows', async () => {
     const { send, flight } = setUp();
-    const sent = [send('1', { clientMsgId: 'k' }), send('2'), send('3', { clientMsgId: 'l' })];
+    const sent = [send('1', { clientMsgId: 'k' }), send('2'), send('3', { clientMsgId: 'l' }), send('4', { roomId: 'elsewhere' })];
+    const told: number[] = [];
+    sent.forEach((one, n) => void answer(one).then(() => told.push(n + 1)));
     (await flight()).fail(unavailable());
     const again = await flight();
     expect(again.contents).toEqual(['1', '3']);
-    await expect(sent[1]).rejects.toMatchObject({ code: 'unavailable', temporary: true });
+    await expect(sent[3]).rejects.toMatchObject({ code: 'unavailable', temporary: true });
     again.store();
-    expect(await Promise.all(sent.map(answer))).toEqual([1, 'unavailable', 2]);
+    expect(await Promise.all(sent.map(answer))).toEqual([1, 'unavailable', 2, 'unavailable']);
+    expect(told).toEqual([4, 1, 2, 3]); // in each room in its order
   });
 
   it('is counted by what became of each send that it put in doubt', async () => {
@@ -495,7 +498,7 @@ describe('no answer from the database', () => {
 
 type Fault = 'stored' | 'lost before' | 'lost after' | 'deadlock';
 
-it('whatever the database does, every send is answered, truly and once, and each room’s stored sends keep their order', async () => {
+it('whatever the database does, every send is answered, truly and once, and each room’s sends are stored and answered in their order', async () => {
   const send = fc.record({ room: fc.nat(4), key: fc.option(fc.nat(6), { nil: undefined }), poison: fc.nat(9).map((n) => n === 0) });
   const fault = fc.constantFrom<Fault>('stored', 'stored', 'stored', 'lost before', 'lost after', 'deadlock');
   await fc.assert(
@@ -543,6 +546,7 @@ it('whatever the database does, every send is answered, truly and once, and each
         };
         const { writer, clock } = setUp({ append, lanes: 2, laneOf: (roomId, lanes) => Number(roomId.slice(-1)) % lanes });
         const sent: { message: NewMessage; told: Promise<number | string> }[] = [];
+        const answeredFirst = new Map<string, number[]>();
         for (const [n, { room, key, poison }] of sends.entries()) {
           const message = {
             roomId: `room ${room}`,
@@ -550,7 +554,11 @@ it('whatever the database does, every send is answered, truly and once, and each
             content: `${n}${poison ? ' poison' : ''}`,
             clientMsgId: key === undefined ? undefined : `${key}`,
           };
-          sent.push({ message, told: answer(appended(writer, message)) });
+          const told = answer(appended(writer, message));
+          const answered = answeredFirst.get(message.roomId) ?? [];
+          answeredFirst.set(message.roomId, answered);
+          void told.then(() => answered.push(n));
+          sent.push({ message, told });
           if (burst > 0 && n % burst === 0) await new Promise((later) => setImmediate(later));
         }
         const answers = await Promise.all(sent.map(({ told }) => told));
@@ -572,6 +580,7 @@ it('whatever the database does, every send is answered, truly and once, and each
           const order = log.map((message) => sent.findIndex((one) => one.message === message));
           expect(order).toEqual(order.toSorted((a, b) => a - b));
         }
+        for (const answered of answeredFirst.values()) expect(answered).toEqual(answered.toSorted((a, b) => a - b));
       },
     ),
     { numRuns: 300 },

@@ -43,6 +43,8 @@ interface Pending {
   readonly deadline: number;
   /** No answer came to a try of it, which may have been committed. */
   inDoubt: boolean;
+  /** Why it is given up. It is answered after those that came before it in its room. */
+  failure?: unknown;
   readonly settle: (settled: Settled) => void;
 }
 
@@ -111,7 +113,7 @@ export class MessageWriter {
 
   /**
    * Accepts a message for its room's next batch.
-   * @param settle is told once, in the order of the sends of a room; it must not throw. A function and not a promise: a node
+   * @param settle is told once, in the order of the sends of a room (but for `overloaded`, at once); it must not throw. A function and not a promise: a node
    *   that made several for each send took a sixth more CPU.
    */
   append(message: NewMessage, settle: (settled: Settled) => void): void {
@@ -236,21 +238,27 @@ export class MessageWriter {
       if (isLate) this.giveUp(pending);
       return !isLate;
     });
-    if (live.length === 0) return [];
-    let outcomes: Outcome[];
-    try {
-      outcomes = await this.options.append(live.map(({ message }) => message));
-    } catch (error) {
-      this.options.onBatchFailed(error, live.length);
-      return this.recover(live, error, attempt);
+    const open = live.filter(({ failure }) => failure === undefined);
+    let outcomes: Outcome[] = [];
+    if (open.length > 0) {
+      try {
+        outcomes = await this.options.append(open.map(({ message }) => message));
+      } catch (error) {
+        this.options.onBatchFailed(error, open.length);
+        return this.recover(live, error, attempt);
+      }
+      this.report(open, outcomes, now);
     }
-    this.report(live, outcomes, now);
-    live.forEach((pending, n) => {
-      const outcome = outcomes[n];
-      if (outcome === undefined) return;
+    let n = 0;
+    for (const pending of live) {
+      const outcome = pending.failure === undefined ? outcomes[n++] : undefined;
+      if (outcome === undefined) {
+        this.giveUp(pending, pending.failure);
+        continue;
+      }
       if (pending.inDoubt) this.options.onDoubtEnded(doubtEnd(outcome));
       pending.settle(outcome);
-    });
+    }
     return [];
   }
 
@@ -283,11 +291,15 @@ export class MessageWriter {
       case 'contended':
         return batch;
       case 'unavailable': {
-        for (const pending of batch) {
+        const waiting = new Set<string>();
+        const again = batch.filter((pending) => {
+          const { clientMsgId, roomId } = pending.message;
           pending.inDoubt = true;
-          if (pending.message.clientMsgId === undefined) this.giveUp(pending, error);
-        }
-        const again = batch.filter(({ message }) => message.clientMsgId !== undefined);
+          if (clientMsgId !== undefined) waiting.add(roomId);
+          else pending.failure ??= error;
+          if (!waiting.has(roomId)) this.giveUp(pending, error);
+          return waiting.has(roomId);
+        });
         await this.clock.delay(backoffMs(attempt));
         return this.store(again, attempt + 1);
       }
