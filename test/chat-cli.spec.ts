@@ -132,16 +132,20 @@ describe('npm run chat', () => {
   }, 90_000);
 
   it('outlives its access token', async () => {
-    const node = await startNode(db.url, { ACCESS_TOKEN_TTL_S: '2' });
+    const node = await startNode(db.url, { ACCESS_TOKEN_TTL_S: '4' });
     const kim = chat('kim', 'tokens', node.url);
     kim.type('with the first token');
     await kim.shows('kim: with the first token');
-    await eventually(async () => {
-      const { rows } = await db.sql.query(
-        "SELECT FROM sessions JOIN users ON users.id = user_id WHERE username = 'kim' AND refreshed_at > sessions.created_at + interval '2.5 s'",
-      );
-      return rows.length > 0;
-    }, 'the first token to be over and a second refresh');
+    await eventually(
+      async () => {
+        const { rows } = await db.sql.query(
+          "SELECT FROM sessions JOIN users ON users.id = user_id WHERE username = 'kim' AND refreshed_at > sessions.created_at + interval '4.5 s'",
+        );
+        return rows.length > 0;
+      },
+      'the first token to be over and a second refresh',
+      20_000,
+    );
     kim.type('with a later one');
     await kim.shows('kim: with a later one');
     expect(kim.err).not.toContain('lost');

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { clusterState, type ClusterState } from '../scripts/cluster/control.js';
 import { findNginx } from '../scripts/cluster/nginx.js';
-import { isFree } from '../scripts/cluster/node-process.js';
+import { freePorts, isFree } from '../scripts/cluster/node-process.js';
 import { closeCodes } from '../src/protocol/close-codes.js';
 import { eventually } from './support/eventually.js';
 import { testSecret } from './support/node.js';
@@ -76,15 +76,6 @@ async function serves(command: Command): Promise<string> {
 }
 
 const state = async (): Promise<ClusterState> => eventually(() => clusterState(join(folder, 'data')), 'the state of the cluster');
-
-/** The first of so many free ports in a row, below those that outgoing connections take. */
-async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = 20_000 + Math.floor(Math.random() * 10_000);
-    const free = await Promise.all(Array.from({ length: count }, (_, n) => isFree(first + n)));
-    if (free.every(Boolean)) return first;
-  }
-}
 
 const isAlive = (pid: number | undefined): boolean => {
   try {

@@ -451,7 +451,12 @@ describe('many', () => {
       expect(online_count).toBe(302);
 
       for (const client of crowd.slice(0, 260)) client.cut();
-      const list = await watcher.frame('room_online', ({ online: named }) => named !== undefined);
+      // After the grace, and then up to the window of a crowd.
+      const list = await eventually(
+        () => watcher.frames.find(({ event, data }) => event === 'room_online' && 'online' in data),
+        'the names again',
+        20_000,
+      );
       expect(list.data['online_count']).toBe(43);
       expect(scene.shown(watcher)).toHaveLength(43);
     }),

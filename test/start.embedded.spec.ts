@@ -160,12 +160,12 @@ describe('a node with its own PostgreSQL', () => {
     expect(await kill(early, 'SIGINT')).toBe(0);
     expect(await postgresPid()).toBeUndefined();
     await kill(await start(), 'SIGTERM');
-  });
+  }, 90_000);
 
   it('starts below a folder that nobody else may enter, run by root too', async () => {
     await chmod(folder, 0o700);
     expect(await kill(await start(), 'SIGTERM')).toBe(0);
-  });
+  }, 90_000);
 
   it('starts again after both were killed', async () => {
     const first = await start();

@@ -44,16 +44,33 @@ const isReady = (url: string): Promise<boolean> =>
 
 /** Below those that systems give to connections and to `listen(0)`, so that none of these takes it before it is used. */
 const ports = { from: 20_000, to: 32_000 };
+/** Each worker of jest takes from a part of its own: a port that one has drawn and not used yet looks free to the others. */
+const workersMax = 12;
 const given = new Set<number>();
 
 /** A port of this machine's own that nothing listens on; in one process never the same twice. */
-export async function freePort(): Promise<number> {
+export const freePort = (): Promise<number> => freePorts(1);
+
+/** The first of so many such ports in a row. */
+export async function freePorts(count: number): Promise<number> {
+  const { from, to } = portsOf(process.env['JEST_WORKER_ID']);
   for (;;) {
-    const port = randomInt(ports.from, ports.to);
-    if (given.has(port) || !(await isFree(port))) continue;
-    given.add(port);
-    return port;
+    const first = randomInt(from, to - count + 1);
+    const row = Array.from({ length: count }, (_, n) => first + n);
+    if (row.some((port) => given.has(port))) continue;
+    const areFree = await Promise.all(row.map(isFree));
+    if (!areFree.every(Boolean)) continue;
+    for (const port of row) given.add(port);
+    return first;
   }
+}
+
+/** @param worker of jest, from 1; outside of jest undefined */
+function portsOf(worker: string | undefined): typeof ports {
+  if (worker === undefined) return ports;
+  const size = (ports.to - ports.from) / workersMax;
+  const from = ports.from + (Number(worker) % workersMax) * size;
+  return { from, to: from + size };
 }
 
 /** Whether nothing listens on it, by whatever address of this machine. */

@@ -357,7 +357,7 @@ describe('changing the password', () => {
     const waiting = `SELECT FROM pg_stat_activity
       WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO sessions%'`;
     try {
-      await eventually(async () => (await db.sql.query(waiting)).rowCount === 1, 'the login to wait', 1_500);
+      await eventually(async () => (await db.sql.query(waiting)).rowCount === 1, 'the login to wait');
     } finally {
       await changing.query('COMMIT');
       changing.release();
