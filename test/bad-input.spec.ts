@@ -194,12 +194,10 @@ describe('the port', () => {
       quick.write(Buffer.concat([Buffer.from(handshake('/ws')), frame(text, auth), frame(text, command)]));
       await quick.text(isPong);
       expect(quick.texts().map((one) => (JSON.parse(one) as { event: string }).event)).toEqual(['hello', 'pong']);
-      for (const [headers, behind] of [[{}, 'GET / HTTP/1.1\r\n\r\n'] as const, [{ 'Content-Length': '5' }, 'hello'] as const]) {
-        const wrong = await RawSocket.connect(node.url);
-        wrong.write(handshake('/ws', headers) + behind);
-        await wrong.end();
-        expect(wrong.closeCode).toBe(1002);
-      }
+      const wrong = await RawSocket.connect(node.url);
+      wrong.write(`${handshake('/ws')}GET / HTTP/1.1\r\n\r\n`);
+      await wrong.end();
+      expect(wrong.closeCode).toBe(1002);
       slow.cut();
       quick.cut();
     });
@@ -220,6 +218,7 @@ describe('the port', () => {
       ['what asks for an upgrade without a connection for it', handshake('/ws', { Connection: 'close' }), 404],
       ['a bad list of subprotocols', handshake('/ws', { 'Sec-WebSocket-Protocol': ',,' }), 400],
       ['POST', handshake('/ws', {}, 'POST /ws HTTP/1.1'), 405],
+      ['a body', `${handshake('/ws', { 'Content-Length': '5' })}hello`, 400],
       ['another path', handshake('/elsewhere'), 404],
       ['the path in other letters', handshake('/WS'), 404],
       ['the path in escapes', handshake('/%77s'), 404],

@@ -22,6 +22,9 @@ export const wsOptions = {
   closeTimeout: 1_000,
 } as const satisfies ServerOptions & { closeTimeout: number };
 
+/** For who was refused to read why and to close its side. */
+const refusedLingerMs = 1_000;
+
 /** Some 13 ms of a turn, with what the new sockets send at once. */
 const handshakesPerTurn = 32;
 
@@ -93,6 +96,7 @@ export class RealtimeAdapter extends WsAdapter {
       ({ path }) => path === url?.pathname || (path === '/ws' && roomOf(request) !== undefined),
     );
     if (url === undefined || server === undefined) return refuse(socket, 404);
+    if (hasBody(request)) return refuse(socket, 400); // it would be taken for frames
     if (this.isDraining()) return refuse(socket, 503);
     try {
       const token = this.tokenOf(request, url);
@@ -134,11 +138,15 @@ function bearer({ headers }: IncomingMessage): string | undefined {
   return scheme?.toLowerCase() === 'bearer' ? token : undefined;
 }
 
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+
 function refuse(socket: Duplex, status: number, code?: string): void {
   const body = JSON.stringify({ title: STATUS_CODES[status], status, ...(code !== undefined && { code }) });
-  // A peer that does not close its side would hold the socket for ever.
-  socket.once('finish', () => socket.destroy());
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
+  // Cut at once, it would look to a proxy that still sends as if the node had failed; but a peer that does not close its side must not hold it.
+  socket.once('end', destroy).resume();
+  setTimeout(() => socket.destroy(), refusedLingerMs).unref();
 }

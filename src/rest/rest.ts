@@ -72,6 +72,12 @@ export async function useRest(
     if (isDraining()) reply.header('connection', 'close');
     done();
   });
+  // Who answers and closes before it has read the body looks to a proxy as if it had failed. What is too large is not waited for.
+  fastify.addHook('onSend', ({ raw }, reply, _payload, done) => {
+    if (raw.complete || raw.destroyed || reply.statusCode === 413) return done();
+    raw.once('close', () => done());
+    return raw.resume();
+  });
   // The route and not the address: what stands in a path or a query is the client's own business.
   fastify.addHook('onResponse', (request, reply, done) => {
     const { id, method, routeOptions } = request;

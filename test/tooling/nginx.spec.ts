@@ -14,8 +14,10 @@ import { parse } from 'yaml';
 import { freePort } from '../../scripts/cluster/node-process.js';
 import { findNginx, nginxFolder, startNginx, upstreams } from '../../scripts/cluster/nginx.js';
 import { errorCodes } from '../../src/protocol/errors.js';
-import { eventually } from '../support/eventually.js';
 import { callAnything as call } from '../support/any-call.js';
+import { eventually } from '../support/eventually.js';
+import { startNode } from '../support/node.js';
+import { createTestDatabase } from '../support/test-database.js';
 
 const execute = promisify(execFile);
 const ours = fileURLToPath(new URL('../../nginx', import.meta.url));
@@ -139,6 +141,39 @@ describe('Nginx before the nodes', () => {
     expect(leaving.seen).toEqual([]);
     sockets.close();
   });
+
+  it('has no reason to give up a node, whatever body comes with a request', async () => {
+    const db = await createTestDatabase();
+    cleanups.push(() => db.drop());
+    const node = await startNode(db.url, { TRUSTED_PROXIES: '127.0.0.1', ALLOWED_ORIGINS: 'https://chat.example.org' });
+    cleanups.push(() => node.close());
+    const { port, errors } = await nginx([Number(new URL(node.url).port)]);
+    const cors = { origin: 'https://chat.example.org', 'access-control-request-method': 'POST' };
+    const cases: [method: string, path: string, bytes: number, status: number, headers?: Record<string, string>][] = [
+      ['POST', '/auth/login', 1_900_000, 413],
+      ['POST', '/auth/login', 1_000_000, 400],
+      ['GET', '/health/live', 1_000_000, 200],
+      ['HEAD', '/health/live', 1_000_000, 200],
+      ['OPTIONS', '/rooms', 1_000_000, 204, cors],
+      ['DELETE', '/nowhere', 1_000_000, 400],
+      ['TRACE', '/rooms', 1_000_000, 405],
+      ['GET', '/ws?token=nonsense', 1_000_000, 400, { connection: 'upgrade', upgrade: 'websocket' }],
+      ['POST', '/ws', 1_000_000, 400, { connection: 'upgrade', upgrade: 'websocket' }],
+    ];
+    for (const [method, path, bytes, status, more] of cases) {
+      for (const headers of [{ 'content-length': String(bytes) }, { 'transfer-encoding': 'chunked' }]) {
+        for (let n = 0; n < 4; n++) {
+          const asked = request({ port, method, path, headers: { 'content-type': 'application/json', ...headers, ...more } });
+          asked.on('error', () => undefined); // it need not take all of the body
+          asked.end(' '.repeat(bytes));
+          const [answer] = (await once(asked, 'response')) as [IncomingMessage];
+          answer.resume();
+          expect([method, path, bytes, answer.statusCode]).toEqual([method, path, bytes, status]);
+        }
+      }
+    }
+    expect(errors()).not.toMatch(/disabled|writev|reset/);
+  }, 60_000);
 
   it('still asks the nodes when all of them have failed', async () => {
     let isBack = false;
