@@ -8,7 +8,7 @@
  * server that outlived a killed node is thus found without an owner, and adopted.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { arch, platform } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -92,15 +92,29 @@ export async function embeddedUrl(dataDir: string): Promise<string | undefined> 
   return (await readFile(resolve(dataDir, 'database-url'), 'utf8').catch(() => undefined))?.trim();
 }
 
-/** Reads a secret, or makes one of 32 random bytes, readable by its owner alone. */
+const secretBytes = 32;
+
+/**
+ * Reads a secret, or makes one of 32 random bytes, readable by its owner alone. Made beside its place and linked there when it is whole: half of one
+ * is easily guessed.
+ * @throws EmbeddedPostgresError where the file has no whole secret
+ */
 export async function secretFile(path: string, own?: (path: string) => Promise<void>): Promise<string> {
+  const unfinished = `${path}.${randomBytes(4).toString('hex')}`;
   try {
-    await writeFile(path, randomBytes(32).toString('base64url'), { mode: 0o600, flag: 'wx' });
-    await own?.(path);
+    await writeFile(unfinished, randomBytes(secretBytes).toString('base64url'), { mode: 0o600, flush: true });
+    await own?.(unfinished);
+    await link(unfinished, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    await rm(unfinished, { force: true });
   }
-  return (await readFile(path, 'utf8')).trim();
+  const secret = (await readFile(path, 'utf8')).trim();
+  if (Buffer.byteLength(secret) >= secretBytes) return secret;
+  throw new EmbeddedPostgresError(
+    `${path} holds less than ${secretBytes} bytes, which is no secret: restore it from a backup. (Of jwt-secret a new one is made when it is removed; everybody has to log in again then.)`,
+  );
 }
 
 /** Made beside its place and moved there when it is whole, so that a machine that goes down meanwhile leaves nothing half made. */

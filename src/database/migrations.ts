@@ -23,6 +23,8 @@ export async function migrate(
   client.on('error', (error) => log.error({ err: error }, 'the connection of the migrations was lost'));
   await client.connect();
   try {
+    // A role behind PgBouncer may have limits of its own, which hold for the wait for the other nodes' migrations too.
+    await client.query('SET statement_timeout = 0; SET lock_timeout = 0');
     const run = await runner({
       dbClient: client,
       dir: folder,

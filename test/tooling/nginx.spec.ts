@@ -196,7 +196,7 @@ describe('Nginx before the nodes', () => {
     expect(node.seen[1]?.headers).not.toHaveProperty('upgrade');
   });
 
-  it('writes no token of an address into its logs, also when no node answers', async () => {
+  it('writes no token or invitation of an address into its logs, also when no node answers', async () => {
     const dies = createTcpServer((socket) => socket.destroy());
     await new Promise<void>((listening) => dies.listen(0, '127.0.0.1', listening));
     cleanups.push(() => dies.close());
@@ -208,12 +208,14 @@ describe('Nginx before the nodes', () => {
       socket.on('error', () => undefined).terminate();
     }
     expect((await fetch(`${url}/ws?token=secret-token&${'x'.repeat(5_000)}`)).status).toBe(414);
+    expect((await fetch(`${url}/invites/secret-code/join`, { method: 'POST' })).status).toBe(503);
     const log = await eventually(async () => {
       const text = await accessLog();
-      return text.trimEnd().split('\n').length >= 3 && text;
+      return text.trimEnd().split('\n').length >= 4 && text;
     }, 'the access log');
     expect(log).toMatch(/"path":"\/ws","status":503/);
-    expect(log + errors()).not.toContain('secret-token');
+    expect(log).toMatch(/"path":"\/invites\/-","status":503/);
+    expect(log + errors()).not.toMatch(/secret-token|secret-code/);
   });
 
   it('answers what it refuses itself as the nodes do', async () => {
