@@ -171,6 +171,32 @@ describe('a plain INSERT', () => {
     expect(await heard(room)).toEqual(['first', 'second', 'third']);
   });
 
+  it('is durable before it is heard, also in a session that does not wait for that', async () => {
+    const room = await openRoom();
+    const synchronous = async () =>
+      (await psql.query<{ synchronous_commit: string }>('SHOW synchronous_commit')).rows[0]?.synchronous_commit;
+    const says: [statement: string, values: unknown[]][] = [
+      [insert, [room, ann.id, 'by a loader in a hurry']],
+      ['SELECT append_room_event($1, $2, $3, NULL, NULL, $4)', [room, 'updated', ann.id, { description: 'by hand' }]],
+    ];
+    await psql.query('SET synchronous_commit = off');
+    try {
+      for (const [statement, values] of says) {
+        await psql.query('BEGIN');
+        await psql.query(statement, values);
+        expect(await synchronous()).toBe('on');
+        await psql.query('COMMIT');
+        expect(await synchronous()).toBe('off');
+      }
+      await psql.query('SET synchronous_commit = remote_apply; BEGIN');
+      await psql.query(insert, [room, ann.id, 'by one who waits for more']);
+      expect(await synchronous()).toBe('remote_apply');
+      await psql.query('COMMIT');
+    } finally {
+      await psql.query('RESET synchronous_commit');
+    }
+  });
+
   it('needs no right but INSERT on the table and USAGE of the sequence', async () => {
     const room = await openRoom();
     const role = `poster_${randomUUID().slice(0, 8)}`;
