@@ -34,7 +34,7 @@ const options = new Command('npm run cluster --')
   .addHelpText(
     'after',
     `
-Settings come from the environment, as for a single node; what ends is started again. Only Nginx has to be installed.
+Settings come from the environment, as for a single node; what ends is started again. Of METRICS_PORT each node takes the next. Only Nginx has to be installed.
 
 Examples:
   npm run cluster                                  # 5 nodes on http://localhost:8080, data in .data/
@@ -69,7 +69,8 @@ function run(): void {
     const config = loadConfig();
     const nginx = await findNginx();
     await refuseSecond(config.DATA_DIR);
-    await portsAreFree(options);
+    const ports = { ...options, metricsPort: config.METRICS_PORT };
+    await portsAreFree(ports);
     await mkdir(config.DATA_DIR, { recursive: true });
     const secret = config.JWT_ACCESS_SECRET || (await secretFile(resolve(config.DATA_DIR, 'jwt-secret')));
     if (config.DATABASE_URL === '') {
@@ -83,7 +84,7 @@ function run(): void {
       DATABASE_URL: postgres?.connectionString ?? config.DATABASE_URL,
       JWT_ACCESS_SECRET: secret,
     };
-    const made = new Cluster({ ...options, nginx, drainMs: config.DRAIN_MS, env, print });
+    const made = new Cluster({ ...ports, nginx, drainMs: config.DRAIN_MS, env, print });
     await control(config.DATA_DIR, made);
     if (stopping !== undefined) return;
     cluster = made;

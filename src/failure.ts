@@ -10,14 +10,20 @@ export class OperatorError extends Error {}
 /** Ends the process with 1 after saying why: in a sentence where somebody can do something about it, with the stack where it is a bug. */
 export function failForPeople(error: unknown): never {
   const expected = [ConfigError, EmbeddedPostgresError, UsageError, OperatorError].some((kind) => error instanceof kind);
-  process.stderr.write(
-    `${expected && error instanceof Error ? error.message : (describeUnreachable(rootOf(error)) ?? (error instanceof Error ? error.stack : String(error)))}\n`,
-  );
+  const message = expected && error instanceof Error ? error.message : (describePort(error) ?? describeUnreachable(rootOf(error)));
+  process.stderr.write(`${message ?? (error instanceof Error ? error.stack : String(error))}\n`);
   process.exit(1);
 }
 
 /** What a node says to a client hides the database's own words in its cause. */
 const rootOf = (error: unknown): unknown => (error instanceof Error && error.cause !== undefined ? rootOf(error.cause) : error);
+
+function describePort(error: unknown): string | undefined {
+  const { code, syscall, port } = error as NodeJS.ErrnoException & { port?: number };
+  if (syscall !== 'listen' || port === undefined) return undefined;
+  const why = code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${code})`;
+  return `Port ${port} ${why}: give another as PORT, or as METRICS_PORT.`;
+}
 
 /** Errors of the network and of a server's refusal to let us in (SQLSTATE classes 08, 28, 3D, 53 and 57). */
 function describeUnreachable(error: unknown): string | undefined {

@@ -236,8 +236,11 @@ kill of a node with ${onVictim.length} clients: closed ${JSON.stringify(count(of
 
   it('brings its own PostgreSQL, starts again what dies, and leaves nothing behind at Ctrl-C', async () => {
     const port = await freePorts(3);
-    const main = cluster(['--nodes', '2', '--port', String(port)]);
+    const metricsPort = await freePorts(2);
+    const main = cluster(['--nodes', '2', '--port', String(port)], { METRICS_PORT: String(metricsPort) });
     const url = await serves(main);
+    for (const each of [metricsPort, metricsPort + 1])
+      expect((await callAnything(`http://127.0.0.1:${each}`, '/metrics')).status).toBe(200);
     const { token } = await registerUser(url, 'ann');
     const room = await createRoomByRest(url, token, 'lobby');
     const post = (content: string) => call(url, `/rooms/${room}/messages`, { token, body: { content } });
@@ -278,14 +281,17 @@ kill of a node with ${onVictim.length} clients: closed ${JSON.stringify(count(of
     expect(command.output()).toMatch(line);
   });
 
-  it('says in one line that a port is taken, and by what option it gets another', async () => {
+  it('says in one line that a port is taken, and how it gets another', async () => {
     const port = await freePorts(3);
     const holder = createServer().listen(port + 2);
     ongoing.push({ end: () => holder.close() });
     await once(holder, 'listening');
-    const command = cluster(['--nodes', '2', '--port', String(port)]);
-    expect(await command.ended).toBe(1);
-    expect(command.output()).toMatch(new RegExp(`^Port ${port + 2} is in use by another program\\. .*--port\\.\n$`));
+    const taken = new RegExp(`^Port ${port + 2} is in use by another program\\. .*(--port|METRICS_PORT)\\.\n$`);
+    for (const [at, env] of [[port, {}] as const, [await freePorts(3), { METRICS_PORT: String(port + 1) }] as const]) {
+      const command = cluster(['--nodes', '2', '--port', String(at)], env);
+      expect(await command.ended).toBe(1);
+      expect(command.output()).toMatch(taken);
+    }
   });
 
   it('ends when its nodes can not start, and says why', async () => {

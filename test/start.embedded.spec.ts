@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -215,6 +216,18 @@ describe('a node that can’t start exits with 1 and says why, without a stack:'
       "Trunkline can't start with these settings:\n  synchronous_commit is off: after a crash, seqs that clients have seen would be given to other messages. Set synchronous_commit = on.\n",
     );
     expect((await db.sql.query("SELECT FROM pg_tables WHERE schemaname = 'public'")).rowCount).toBe(0);
+    await db.drop();
+  });
+
+  it.each(['PORT', 'METRICS_PORT'])('a %s that another program has', async (name) => {
+    const db = await createTestDatabase();
+    const holder = createServer().listen(0, '127.0.0.1').unref();
+    await once(holder, 'listening');
+    const { port } = holder.address() as AddressInfo;
+    const settings = { DATABASE_URL: db.url, JWT_ACCESS_SECRET: 'x'.repeat(32), HOST: '127.0.0.1', LOG_LEVEL: 'silent' };
+    const node = await run({ ...settings, [name]: String(port) });
+    expect(await node.ended).toBe(1);
+    expect(node.output()).toBe(`Port ${port} is in use by another program: give another as PORT, or as METRICS_PORT.\n`);
     await db.drop();
   });
 

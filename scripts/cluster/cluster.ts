@@ -21,6 +21,8 @@ export interface ClusterOptions {
   /** Path of the program. */
   readonly nginx: string;
   readonly drainMs: number;
+  /** Of the first node, the others take those above it; 0 for none. */
+  readonly metricsPort: number;
   /** Of the nodes, beside what tells them apart. */
   readonly env: NodeJS.ProcessEnv;
   /** Takes a line of what somebody wrote. */
@@ -39,7 +41,8 @@ export class Cluster implements Controlled {
   private stopping = false;
 
   constructor(private readonly options: ClusterOptions) {
-    this.nodes = nodePorts(options).map((port, n) => this.node(`node-${n + 1}`, port));
+    const metricsPorts = metricsPortsOf(options);
+    this.nodes = nodePorts(options).map((port, n) => this.node(`node-${n + 1}`, port, metricsPorts[n]));
   }
 
   get url(): string {
@@ -103,9 +106,10 @@ export class Cluster implements Controlled {
     for (const kept of [...this.nodes, this.nginx]) kept?.kill();
   }
 
-  private node(name: string, port: number): ClusterNode {
+  private node(name: string, port: number, metricsPort = 0): ClusterNode {
     const { env, print } = this.options;
-    const own = { HOST: '127.0.0.1', PORT: String(port), NODE_NAME: name, TRUSTED_PROXIES: '127.0.0.1' };
+    const ports = { PORT: String(port), METRICS_PORT: String(metricsPort) };
+    const own = { HOST: '127.0.0.1', ...ports, NODE_NAME: name, TRUSTED_PROXIES: '127.0.0.1' };
     const kept = new KeptProcess(
       name,
       () => spawnNode({ ...env, ...own }, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] }),
@@ -126,21 +130,31 @@ export class Cluster implements Controlled {
 }
 
 /** @throws UsageError naming the port that somebody else has */
-export async function portsAreFree(options: Pick<ClusterOptions, 'port' | 'nodes'>): Promise<void> {
-  for (const port of [options.port, ...nodePorts(options)]) {
-    const probe = createServer();
-    await new Promise<void>((listening, failed) => probe.once('error', failed).listen(port, listening)).catch(
-      (error: NodeJS.ErrnoException) => {
-        const why = error.code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${error.code})`;
-        throw new UsageError(
-          `Port ${port} ${why}. The cluster takes ${options.port} for Nginx and ${options.port + 1} to ${options.port + options.nodes} for its nodes: give another with --port.`,
-        );
-      },
-    );
-    await new Promise((closed) => probe.close(closed));
-  }
+export async function portsAreFree(options: Ports): Promise<void> {
+  const { port, nodes } = options;
+  const forNginxAndNodes = `The cluster takes ${port} for Nginx and ${port + 1} to ${port + nodes} for its nodes: give another with --port.`;
+  for (const each of [port, ...nodePorts(options)]) await portIsFree(each, forNginxAndNodes);
+  const forMetrics = metricsPortsOf(options);
+  for (const each of forMetrics)
+    await portIsFree(each, `The metrics of the nodes take ${forMetrics[0]} to ${forMetrics.at(-1)}: give another METRICS_PORT.`);
 }
 
+async function portIsFree(port: number, whatFor: string): Promise<void> {
+  const probe = createServer();
+  await new Promise<void>((listening, failed) => probe.once('error', failed).listen(port, listening)).catch(
+    (error: NodeJS.ErrnoException) => {
+      const why = error.code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${error.code})`;
+      throw new UsageError(`Port ${port} ${why}. ${whatFor}`);
+    },
+  );
+  await new Promise((closed) => probe.close(closed));
+}
+
+type Ports = Pick<ClusterOptions, 'port' | 'nodes' | 'metricsPort'>;
+
 /** Next to Nginx's, and the same after a restart: below those that the system gives to outgoing connections, nobody takes them meanwhile. */
-const nodePorts = ({ port, nodes }: Pick<ClusterOptions, 'port' | 'nodes'>): number[] =>
-  Array.from({ length: nodes }, (_, n) => port + 1 + n);
+const nodePorts = ({ port, nodes }: Ports): number[] => Array.from({ length: nodes }, (_, n) => port + 1 + n);
+
+/** From METRICS_PORT on; none where there is none. */
+const metricsPortsOf = ({ metricsPort, nodes }: Ports): number[] =>
+  metricsPort === 0 ? [] : Array.from({ length: nodes }, (_, n) => metricsPort + n);

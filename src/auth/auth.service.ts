@@ -107,10 +107,10 @@ export class AuthService {
     // As it was typed: counted by account, the answer would say which address belongs to which name.
     const typed = comparisonKey('email' in name ? name.email : name.username);
     const network = networkOf(caller);
-    // In this order: what a network may not try must not count against the name, or anybody could lock out anybody.
+    // In this order: a device that goes on with an old password costs no query, its network nothing, and the name no more than the network may try.
     const limits = [
-      ['loginFromNetwork', network],
       ['loginOfNameFromNetwork', `${network} ${typed}`],
+      ['loginFromNetwork', network],
       ['loginOfName', typed],
     ] as const;
     return this.limits.guess(limits, async () => {

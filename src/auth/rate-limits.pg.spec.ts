@@ -71,6 +71,15 @@ describe('logging in', () => {
     expectLimited(await logIn('carol', somewhere(), password), 3_600);
   }, 120_000);
 
+  it('a device that goes on with an old password locks out nobody else of its network', async () => {
+    await registerUser(nodes[0]?.url ?? '', 'henry');
+    const here = somewhere();
+    expect(tally(await Promise.all(times(150, () => logIn('irene', here))))).toEqual({ 401: 10, 429: 140 });
+    expect((await logIn('henry', here, password)).status).toBe(200);
+    const wrong = await Promise.all(times(100, (n) => logIn(`somebody ${n}`, here)));
+    expect(tally(wrong)).toEqual({ 401: 90, 429: 10 });
+  }, 120_000);
+
   it('the table does not say who was tried from where', async () => {
     await logIn('mallory', somewhere());
     await logIn('mallory', '2001:db8:eeee::1');

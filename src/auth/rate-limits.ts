@@ -68,20 +68,21 @@ export class RateLimits {
   }
 
   /**
-   * Lets somebody try a secret: counts it for each of the limits, in their order, and gives it back unless the secret was wrong.
+   * Lets somebody try a secret: counts it for each of the limits, in their order, and gives it back unless the secret was tried and wrong.
    * @param work throws a ClientError that is not temporary where the secret was wrong
    * @throws ClientError `rate_limited`, `unavailable`; what `work` throws
    */
   async guess<Result>(limits: readonly (readonly [RateLimit, key: string])[], work: () => Promise<Result>): Promise<Result> {
-    for (const [limit, key] of limits) await this.count(limit, key);
+    let counted = 0;
     let wasWrong = false;
     try {
+      for (; counted < limits.length; counted++) await this.count(...(limits[counted] as (typeof limits)[number]));
       return await work();
     } catch (error) {
-      wasWrong = error instanceof ClientError && !error.temporary;
+      wasWrong = counted === limits.length && error instanceof ClientError && !error.temporary;
       throw error;
     } finally {
-      if (!wasWrong) await Promise.all(limits.map(([limit, key]) => this.giveBack(limit, key)));
+      if (!wasWrong) await Promise.all(limits.slice(0, counted).map(([limit, key]) => this.giveBack(limit, key)));
     }
   }
 
