@@ -130,6 +130,25 @@ describe('joining and resuming', () => {
     await client.close();
   });
 
+  it('joining again while what is missed is still read skips nothing, also of before the membership', async () => {
+    const room = await createRoom(db.sql, [ann]);
+    await fill(room, 5_000);
+    await db.sql.query('SELECT join_room($1, $2, $3)', [room, bob.id, bob.name]);
+    const client = await TestClient.connect(two.url, bob.token);
+    const [first, again] = await Promise.all([
+      client.command('join_room', { room_id: room, last_seen_seq: 0 }),
+      client.command('join_room', { room_id: room }),
+    ]);
+    expect(first.data['last_seq']).toBe(5_001);
+    expect(again.data['last_seq']).toBeLessThan(5_000); // where the stream is
+    await client.frame('history', ({ has_more }) => has_more === false);
+    const seqs = client.frames
+      .filter(({ event }) => event === 'history')
+      .flatMap(({ data }) => [...(data['messages'] as Message[]), ...((data['events'] ?? []) as Message[])].map(({ seq }) => seq));
+    expect(seqs.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 5_001 }, (_, n) => n + 1));
+    await client.close();
+  });
+
   it('a member who was kicked hears nothing above the seq of the kick, and a member who left nothing above its leave', async () => {
     for (const kind of ['kicked', 'left']) {
       const room = await createRoom(db.sql, [ann, bob]);

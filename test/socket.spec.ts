@@ -205,6 +205,30 @@ describe('the socket', () => {
     await eventually(() => acks().length === 300, 'an ack for each');
     expect(acks().map(({ id }) => id)).toEqual(Array.from({ length: 300 }, (_, n) => n));
     expect(acks().map(({ data }) => data['seq'])).toEqual(Array.from({ length: 300 }, (_, n) => n + 1));
+    const answers = client.frames.filter(({ event }) => event === 'message_ack' || event === 'joined_room').map(({ id }) => id);
+    expect(answers.map(String).indexOf('join')).toBe(150);
+    await client.close();
+  });
+
+  it('answers the end of a room’s stream after the sends before it, also while a room is being joined; other rooms wait for neither', async () => {
+    const client = await TestClient.connect(one.url, ann.token);
+    const [locked, free] = [await createRoom(db.sql, [ann]), await createRoom(db.sql, [ann])];
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM rooms WHERE id = $1 FOR UPDATE', [locked]);
+    const say = (event: string, id: string, room_id: string) =>
+      client.raw(JSON.stringify({ event, id, data: { room_id, ...(event === 'send_message' && { content: id }) } }));
+    say('join_room', 'join', free);
+    say('send_message', 'one', locked);
+    say('join_room', 'join again', free);
+    say('send_message', 'two', locked);
+    say('leave_room', 'leave', locked);
+    const answered = () => client.frames.flatMap(({ id }) => (id === undefined ? [] : [String(id)]));
+    await eventually(() => answered().includes('join again'), 'the free room to be joined');
+    await holder.query('COMMIT');
+    holder.release();
+    await eventually(() => answered().includes('leave'), 'the last answer');
+    expect(answered()).toEqual(['join', 'join again', 'one', 'two', 'leave']);
     await client.close();
   });
 

@@ -47,6 +47,8 @@ export class Connection {
   private queuedChars = 0;
   private accepting = false;
   private unanswered = 0;
+  /** Of these, by room; made for who sends. */
+  private unansweredIn: Map<string, number> | undefined;
   private badFrames = 0;
   private closing = false;
   private released = false;
@@ -241,17 +243,31 @@ export class Connection {
       this.queuedChars -= text.length;
       const command = read(text);
       // Rooms are joined beside each other; whatever else there is waits for the joins before it.
-      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) return void this.acceptAfterJoins(command);
+      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) {
+        this.putBack(text);
+        return void this.streams.joined().then(() => this.acceptQueued());
+      }
+      if (this.isAfterSends(command)) {
+        this.putBack(text);
+        break; // each answer to a send comes back here
+      }
       this.answer(command);
     }
     this.accepting = false;
     this.holdOrRead();
   }
 
-  private async acceptAfterJoins(command: Command | RefusedFrame): Promise<void> {
-    await this.streams.joined();
-    if (!this.closing) this.answer(command);
-    this.acceptQueued();
+  private putBack(text: string): void {
+    this.queue.unshift(text);
+    this.queuedChars += text.length;
+  }
+
+  /** What begins or ends the stream of a room is answered after the sends to it that came before. */
+  private isAfterSends(command: Command | RefusedFrame): boolean {
+    const { unansweredIn } = this;
+    if (this.unanswered === 0 || unansweredIn === undefined || command instanceof RefusedFrame) return false;
+    if (command.event === 'leave_room') return unansweredIn.has(command.data.room_id);
+    return roomsToJoin(command).some((room) => unansweredIn.has(room.room_id));
   }
 
   private answer(command: Command | RefusedFrame): void {
@@ -303,11 +319,17 @@ export class Connection {
 
   private acceptSend({ data, id }: Command & { event: 'send_message' }): undefined {
     const clientMsgId = data.client_msg_id ?? undefined;
+    const { room_id: roomId } = data;
+    const unansweredIn = (this.unansweredIn ??= new Map());
     this.unanswered++;
-    this.parts.chat.submit({ roomId: data.room_id, userId: this.userId, content: data.content, clientMsgId }, (result) => {
+    unansweredIn.set(roomId, (unansweredIn.get(roomId) ?? 0) + 1);
+    this.parts.chat.submit({ roomId, userId: this.userId, content: data.content, clientMsgId }, (result) => {
       this.unanswered--;
+      const left = (unansweredIn.get(roomId) ?? 1) - 1;
+      if (left === 0) unansweredIn.delete(roomId);
+      else unansweredIn.set(roomId, left);
       if (result instanceof ClientError) this.replyError(result, id);
-      else if (id !== undefined || clientMsgId !== undefined) this.replyAck(data.room_id, clientMsgId, result, id);
+      else if (id !== undefined || clientMsgId !== undefined) this.replyAck(roomId, clientMsgId, result, id);
       this.acceptMore();
     });
   }

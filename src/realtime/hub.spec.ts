@@ -27,7 +27,7 @@ function harness(sockets: number, outboxOf = keeping) {
       unconfirmed: () => undefined,
     };
     const subscription = hub.subscribe(roomId, owner);
-    subscription.begin(0);
+    subscription.begin({ lastSeq: 0, joinedSeq: 0 });
     return subscription;
   });
   const deliver = (seq: number) => {
@@ -116,7 +116,7 @@ describe('the fan-out of a room', () => {
       };
     };
     hub.subscribe(roomId, owner('asks to join'));
-    hub.subscribe(roomId, owner('types')).begin(0);
+    hub.subscribe(roomId, owner('types')).begin({ lastSeq: 0, joinedSeq: 0 });
     subscriptions[1]?.stop();
     subscriptions[2]?.membershipEnded(5);
     hub.push(roomId, [{ text: 'one', exceptUserId: 'types' }]);
@@ -140,15 +140,15 @@ describe('the fan-out of a room', () => {
     expect(await put(5, 5)).toEqual({ gaps: 0, repeats: 2 });
     expect(await put(6, 8)).toEqual({ gaps: 1, repeats: 2 });
     hub.resync(roomId, 'gap_in_log');
-    for (const subscription of subscriptions) subscription.begin(19);
+    for (const subscription of subscriptions) subscription.begin({ lastSeq: 19, joinedSeq: 0 });
     expect(await put(20)).toEqual({ gaps: 1, repeats: 2 });
-    subscriptions[0]?.begin(18);
+    subscriptions[0]?.begin({ lastSeq: 18, joinedSeq: 0 });
     expect(await put(21)).toEqual({ gaps: 2, repeats: 2 });
   });
 
   it('gives a socket that is ahead of the others only what it does not have', async () => {
     const { received, subscriptions, deliver } = harness(2);
-    subscriptions[1]?.begin(2);
+    subscriptions[1]?.begin({ lastSeq: 2, joinedSeq: 0 });
     for (const seq of [1, 2, 3]) deliver(seq);
     await jest.advanceTimersByTimeAsync(0);
     expect(received.map((frames) => frames.flatMap(seqsIn))).toEqual([[1, 2, 3], [3]]);

@@ -32,6 +32,8 @@ export interface StreamParts {
   readonly noteBug: (error: unknown) => void;
 }
 
+type Membership = Awaited<ReturnType<ChatService['membership']>>;
+
 export type Join = (Command & { event: 'join_room' })['data'];
 
 export class RoomStreams implements Subscriber {
@@ -127,7 +129,7 @@ export class RoomStreams implements Subscriber {
       if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
       feed.open(room, membership.lastSeq);
       const seen = data.last_seen_seq ?? undefined;
-      if (running !== undefined && !running.isOver && running.lastSeq >= membership.joinedSeq && seen === undefined) {
+      if (running?.isOf(membership) === true && seen === undefined) {
         // The stream of this membership is there already, and goes on where it is.
         hub.unsubscribe(subscription, this);
         return this.replyJoined(roomId, running.lastSeq, id);
@@ -180,23 +182,24 @@ export class RoomStreams implements Subscriber {
 
   private startStream(
     subscription: Subscription,
-    { lastSeq, history, joinedSeq }: Awaited<ReturnType<ChatService['membership']>>,
+    membership: Membership,
     seen: number | undefined,
     epoch: string | undefined,
     id: CommandId | undefined,
   ): void {
     const { feed } = this.parts;
+    const { lastSeq, history, joinedSeq } = membership;
     const head = Math.max(lastSeq, subscription.room.lastSeq);
     this.replyJoined(subscription.room.roomId, head, id);
     const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
     const reason =
       epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
     if (seen === undefined || reason !== undefined) {
-      subscription.begin(lastSeq);
+      subscription.begin(membership);
       if (reason !== undefined) subscription.resync(reason, id);
       return;
     }
-    subscription.begin(lastSeq, hidden ? joinedSeq : seen, id);
+    subscription.begin(membership, hidden ? joinedSeq : seen, id);
     if (hidden)
       this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch }, id);
     void this.catchUp();
@@ -212,10 +215,10 @@ export class RoomStreams implements Subscriber {
     const { roomId, generation } = subscription.room;
     const isOurs = () => this.subscriptions.get(roomId) === subscription && generation === subscription.room.generation; // begun again, it is confirmed again
     try {
-      const { lastSeq, joinedSeq } = await this.parts.chat.membership(roomId, this.userId);
+      const membership = await this.parts.chat.membership(roomId, this.userId);
       if (!isOurs()) return;
-      if (subscription.endedAfter(lastSeq)) throw new ClientError('not_a_member');
-      subscription.confirm(lastSeq, joinedSeq);
+      if (subscription.endedAfter(membership.lastSeq)) throw new ClientError('not_a_member');
+      subscription.confirm(membership);
       void this.catchUp();
     } catch (error) {
       if (!isOurs()) return;

@@ -44,7 +44,7 @@ describe('what a stream reads of its room', () => {
   it('is not what is known to exist and was not passed on: an end of the membership may be in it', async () => {
     const { room, subscription, seqs, passOn, ended } = harness();
     room.exists(8);
-    subscription.begin(5, 0);
+    subscription.begin({ lastSeq: 5, joinedSeq: 0 }, 0);
     await subscription.catchUp(1_000_000);
     expect(seqs()).toEqual([1, 2, 3, 4, 5]);
     passOn();
@@ -53,7 +53,7 @@ describe('what a stream reads of its room', () => {
 
   it('goes up to where the user was found to be a member, also where that was not passed on yet', async () => {
     const { subscription, seqs, passOn, ended } = harness();
-    subscription.begin(6, 0);
+    subscription.begin({ lastSeq: 6, joinedSeq: 0 }, 0);
     await subscription.catchUp(1_000_000);
     expect(seqs()).toEqual([1, 2, 3, 4, 5, 6]);
     passOn();
@@ -62,7 +62,7 @@ describe('what a stream reads of its room', () => {
 
   it('is history up to there, though a page of it ends at what was passed on: the rest may be older than the membership, and is nothing to be live', async () => {
     const { subscription, sent } = harness();
-    subscription.begin(6, 0);
+    subscription.begin({ lastSeq: 6, joinedSeq: 0 }, 0);
     await subscription.catchUp(5);
     expect(subscription.isBehind).toBe(true);
     await subscription.catchUp(5);
@@ -73,10 +73,10 @@ describe('what a stream reads of its room', () => {
 
 it('a stream that was begun anew does not bring what was before a membership that is newer than that', async () => {
   const { room, subscription, seqs, sent } = harness();
-  subscription.begin(5);
+  subscription.begin({ lastSeq: 5, joinedSeq: 0 });
   subscription.restart();
   room.open(5);
-  subscription.confirm(6, 6);
+  subscription.confirm({ lastSeq: 6, joinedSeq: 6 });
   await subscription.catchUp(1_000_000);
   expect(seqs()).toEqual([]);
   expect(sent.filter((text) => text.includes('"resync"')).map((text) => /"last_seq":(\d+)/.exec(text)?.[1])).toEqual(['5', '6']);

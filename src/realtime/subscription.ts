@@ -15,6 +15,12 @@ import type { StreamFaults } from './counters.js';
 import { frameRuns, liveFrames } from './entries.js';
 import type { Outbox } from './outbox.js';
 
+/** Of a membership: since which seq it is, and the room's last seq when it was read. */
+interface MemberAsOf {
+  readonly joinedSeq: number;
+  readonly lastSeq: number;
+}
+
 /** What a subscription needs of the connection that has it. */
 export interface Subscriber {
   readonly outbox: Outbox;
@@ -31,6 +37,8 @@ export class Subscription {
   private cursor = 0;
   /** The room's head when the user was last known to be a member. */
   private memberAt = -1;
+  /** Where the membership began that the stream is of. */
+  private memberSince = -1;
   /** Ends of this user's membership that were seen, ascending; those up to `memberAt` are over. */
   private ends: number[] = [];
   private endSeq = Number.POSITIVE_INFINITY;
@@ -67,9 +75,18 @@ export class Subscription {
     return this.ends.some((seq) => seq > head);
   }
 
-  /** The user is a member as of seq `head`, which may be less than what the room has by now. With `from`, what is after it comes as history, then the stream is live; else it is live from here on. */
-  begin(head: number, from?: number, id?: CommandId): void {
+  /** True where the stream runs and is of this membership. */
+  isOf({ joinedSeq }: Pick<MemberAsOf, 'joinedSeq'>): boolean {
+    return !this.isOver && this.memberSince === joinedSeq;
+  }
+
+  /**
+   * The user is a member as of seq `head`, which may be less than what the room has by now, and since seq `joinedSeq`.
+   * @param from what is after it comes as history, then the stream is live; without it, it is live from here on
+   */
+  begin({ lastSeq: head, joinedSeq }: MemberAsOf, from?: number, id?: CommandId): void {
     this.memberAt = head;
+    this.memberSince = joinedSeq;
     this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
     this.cursor = from ?? Math.max(head, this.room.lastSeq);
     this.history = from === undefined ? undefined : { id };
@@ -176,10 +193,11 @@ export class Subscription {
    * The user is a member of the new log too, as of seq `head` and since seq `joinedSeq`: the stream goes on after what was sent, or, where that was
    * before the membership, after its start.
    */
-  confirm(head: number, joinedSeq: number): void {
+  confirm({ lastSeq: head, joinedSeq }: MemberAsOf): void {
     if (this.state !== 'unconfirmed') return;
     if (joinedSeq > this.cursor) this.putResync('epoch_changed', joinedSeq);
     this.memberAt = head;
+    this.memberSince = joinedSeq;
     this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
     this.state = 'behind';
   }
