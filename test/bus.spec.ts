@@ -92,6 +92,23 @@ describe('whatever the bus does, a room is received complete, in order and once'
     await proxy.close();
   });
 
+  it('when every connection of before is half-open and new ones are not: what a new LISTEN hears is not held back by what has no answer', async () => {
+    const proxy = await startProxy(db.url);
+    const behind = await startNode(proxy.through(db.url));
+    const client = await joined(behind.url);
+    const feed = behind.app.get(Feed);
+    await eventually(async () => (await call(behind.url, '/health/ready')).status === 200, 'the node to be ready');
+    const { watch } = behind.app.get(Database);
+    await Promise.all([watch.query('SELECT pg_sleep(0.1)'), watch.query('SELECT pg_sleep(0.1)')]); // on both of its connections
+    proxy.swallow();
+    proxy.heal();
+    await eventually(() => feed.counters.reconnects > 0 && feed.bus.isConnected, 'a new LISTEN');
+    await insert('said into the new one');
+    await expectWhole(client, 2_000);
+    await behind.close();
+    await proxy.close();
+  });
+
   it('when somebody UNLISTENs behind its back', async () => {
     const client = await joined();
     const { reconnects } = node.app.get(Feed).counters;

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startProcessNode } from './support/process-node.js';
@@ -96,6 +97,24 @@ describe('a node that is told to stop', () => {
     await call(node.url, '/health/live'); // behind them: the node has them
     expect(await node.stop()).toBe(0);
     for (const raw of peers) await raw.end();
+  }, 30_000);
+
+  it('gives a request that waits for a lock its answer', async () => {
+    const node = await startProcessNode({ DATABASE_URL: db.url, DRAIN_MS: '0' });
+    const [ann, bob] = [await createPerson(db.sql), await createPerson(db.sql)];
+    const room = await createRoom(db.sql, [ann]);
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM rooms WHERE id = $1 FOR UPDATE', [room]);
+    const answer = call(node.url, `/rooms/${room}/join`, { method: 'POST', token: bob.token });
+    const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    await eventually(async () => (await db.sql.query(waiting)).rowCount === 1, 'the request to wait');
+    const stopped = node.stop();
+    await delay(1_500);
+    await holder.query('ROLLBACK');
+    holder.release();
+    expect((await answer).status).toBe(200);
+    expect(await stopped).toBe(0);
   }, 30_000);
 
   it('answers also what it can not store, and exits with 0, when somebody holds the lock of a room', async () => {

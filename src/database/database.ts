@@ -40,6 +40,8 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
   };
 }
 
+/** What is asked every second takes some ms: who has no answer by then is on a connection that is dead, and the next second asks on another. */
+const watchTimeouts = { statement_timeout: 1_500, query_timeout: 2_000 };
 /** One for the heartbeat; one for the heads of the rooms and, in turn, the sessions of the sockets. */
 const watchConnections = 2;
 /** A lane may have two batches' connections; see the message writer. */
@@ -88,7 +90,7 @@ export class Database implements Queryable, OnApplicationShutdown {
       max: connectionsPerLane * config.WRITER_LANES,
       idleTimeoutMillis: 0,
     });
-    this.watchers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'watch'), max: watchConnections });
+    this.watchers = new pg.Pool({ ...connectionConfig(config.DATABASE_URL, 'watch'), ...watchTimeouts, max: watchConnections });
     this.watch = { query: (query, values) => queryOn(this.watchers, query, values) };
     // Without a listener the death of an idle connection would end the process.
     for (const pool of [this.pool, this.writers, this.watchers])

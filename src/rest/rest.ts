@@ -20,8 +20,12 @@ const requestTimeoutMs = 30_000;
 /** From the opening of a connection, or the first byte of a later request, to the end of its header. */
 const headersTimeoutMs = 10_000;
 const timeoutCheckMs = 1_000;
-/** For what is being answered when the port is closed. Who has not sent a whole request by then would be waited for without end: Node's time-outs have ended with the port. */
-const lastAnswersMs = 1_000;
+/**
+ * When the port is closed: how long a request may still take to come, and its answer, which waits for a lock perhaps. Who has not sent a whole one by then
+ * would be waited for without end, for Node's time-outs end with the port.
+ */
+const [lastRequestsMs, lastAnswersMs] = [1_000, 2_500];
+const answeringCheckMs = 50;
 
 /**
  * curl and Java offer HTTP/2 with requests of REST, which are to be answered all the same (RFC 9110, section 7.8). Node before 22.21 and 24.9 does
@@ -85,8 +89,19 @@ export async function useRest(
     observe?.(request, reply);
     done();
   });
+  let answering = 0; // requests that came whole
+  fastify.addHook('preHandler', (_request, { raw }, done) => {
+    answering++;
+    raw.once('close', () => answering--);
+    done();
+  });
   fastify.addHook('preClose', (done) => {
-    setTimeout(() => fastify.server.closeAllConnections(), lastAnswersMs).unref();
+    const deadline = performance.now() + lastAnswersMs;
+    const cut = (): void => {
+      if (answering > 0 && performance.now() < deadline) setTimeout(cut, answeringCheckMs).unref();
+      else fastify.server.closeAllConnections();
+    };
+    setTimeout(cut, lastRequestsMs).unref();
     done();
   });
   acceptJsonOnly(fastify);
