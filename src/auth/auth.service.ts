@@ -107,7 +107,8 @@ export class AuthService {
     // As it was typed: counted by account, the answer would say which address belongs to which name.
     const typed = comparisonKey('email' in name ? name.email : name.username);
     const network = networkOf(caller);
-    // In this order: a device that goes on with an old password costs no query, its network nothing, and the name no more than the network may try.
+    // In this order: a device that goes on with an old password uses up nothing of its network's, and what a network may not try does not count
+    // against the name, or anybody could lock out anybody.
     const limits = [
       ['loginOfNameFromNetwork', `${network} ${typed}`],
       ['loginFromNetwork', network],

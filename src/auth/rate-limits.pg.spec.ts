@@ -1,9 +1,11 @@
+import { jest } from '@jest/globals';
 import { startNode, type TestNode } from '../../test/support/node.js';
 import { startProcessNode } from '../../test/support/process-node.js';
 import { startProxy } from '../../test/support/proxy.js';
 import { type Answer } from '../../test/support/any-call.js';
 import { call, registerUser, testPassword as password } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
+import { Database } from '../database/database.js';
 
 let db: TestDatabase;
 let nodes: TestNode[];
@@ -117,16 +119,18 @@ it('who holds a session can guess its password ten times', async () => {
   expectLimited(await change(password), 900);
 });
 
-it('who is refused again and again costs the database nothing more', async () => {
+it('who is refused again and again costs the database nothing more, whatever the names', async () => {
   const [node] = nodes;
-  const points = async () => (await db.sql.query<{ n: string }>('SELECT sum(points) AS n FROM rate_limits')).rows[0]?.n;
-  const refused = () =>
-    call(node?.url ?? '', '/auth/login', { body: { username: 'x', password }, headers: { 'x-forwarded-for': '2001:db8:ffff::1' } });
-  await Promise.all(times(200, refused));
-  const before = await points();
-  expect(tally(await Promise.all(times(50, refused)))).toEqual({ 429: 50 });
-  expect(await points()).toBe(before);
-});
+  const refused = (username: string) =>
+    call(node?.url ?? '', '/auth/login', { body: { username, password }, headers: { 'x-forwarded-for': '2001:db8:ffff::1' } });
+  await Promise.all(times(40, () => refused('x'))); // twice what a name may
+  await Promise.all(times(210, (n) => refused(`name ${n}`))); // and a network
+  const database = node?.app.get(Database) as Database;
+  const query = jest.spyOn(database, 'query');
+  expect(tally(await Promise.all(times(50, (n) => refused(n % 2 === 0 ? 'x' : `another ${n}`))))).toEqual({ 429: 50 });
+  expect(query.mock.calls.filter(([statement]) => JSON.stringify(statement).includes('rate_limits'))).toEqual([]);
+  query.mockRestore();
+}, 60_000);
 
 it('without the database nobody is let through uncounted: the answer is unavailable', async () => {
   const proxy = await startProxy(db.url);

@@ -26,6 +26,9 @@ const rules = {
 
 type RateLimit = keyof typeof rules;
 
+/** @returns ms for which the key is refused without a query; a method of the package's that its types don't have */
+type Limiter = RateLimiterPostgres & { getInMemoryBlockMsBeforeExpire(key: string): number };
+
 /** A key that is refused so often is refused without a query for so many seconds: a flood must not cost the database. */
 const floodFactor = 2;
 const floodPauseS = 10;
@@ -36,7 +39,7 @@ const floodPauseS = 10;
  */
 @Injectable()
 export class RateLimits {
-  private readonly limiters: ReadonlyMap<RateLimit, RateLimiterPostgres>;
+  private readonly limiters: ReadonlyMap<RateLimit, Limiter>;
 
   constructor(db: Database, @Inject(CONFIG) { RATE_LIMITS }: Config, @Inject(LOGGER) log: Logger) {
     if (RATE_LIMITS === 'off') log.warn('rate limits are off: passwords may be guessed without end');
@@ -52,7 +55,7 @@ export class RateLimits {
         duration,
         inMemoryBlockOnConsumed: floodFactor * points,
         inMemoryBlockDuration: floodPauseS,
-      });
+      }) as Limiter;
     const entries = RATE_LIMITS === 'off' ? [] : (Object.entries(rules) as [RateLimit, (typeof rules)[RateLimit]][]);
     this.limiters = new Map(entries.map(([name, rule]) => [name, limiter(name, rule)]));
   }
@@ -68,11 +71,13 @@ export class RateLimits {
   }
 
   /**
-   * Lets somebody try a secret: counts it for each of the limits, in their order, and gives it back unless the secret was tried and wrong.
+   * Lets somebody try a secret: counts it for each of the limits, in their order, and gives it back unless the secret was tried and wrong: who is
+   * refused by one limit does not use up the others.
    * @param work throws a ClientError that is not temporary where the secret was wrong
    * @throws ClientError `rate_limited`, `unavailable`; what `work` throws
    */
   async guess<Result>(limits: readonly (readonly [RateLimit, key: string])[], work: () => Promise<Result>): Promise<Result> {
+    for (const [limit, key] of limits) this.refuseFlood(limit, key);
     let counted = 0;
     let wasWrong = false;
     try {
@@ -84,6 +89,13 @@ export class RateLimits {
     } finally {
       if (!wasWrong) await Promise.all(limits.slice(0, counted).map(([limit, key]) => this.giveBack(limit, key)));
     }
+  }
+
+  /** Before anything is counted, which costs a query to be given back. */
+  private refuseFlood(limit: RateLimit, key: string): void {
+    const limiter = this.limiters.get(limit);
+    const waitMs = limiter?.getInMemoryBlockMsBeforeExpire(limiter.getKey(digest(key))) ?? 0;
+    if (waitMs > 0) throw new ClientError('rate_limited', undefined, { retryAfterMs: waitMs });
   }
 
   private async giveBack(limit: RateLimit, key: string): Promise<void> {

@@ -45,6 +45,8 @@ export class Connection {
   private identity: Identity | undefined;
   private queue: string[] = [];
   private queuedChars = 0;
+  /** Taken off the queue, and waits for what came before it. */
+  private next: Command | RefusedFrame | undefined;
   private accepting = false;
   private unanswered = 0;
   /** Of these, by room; made for who sends. */
@@ -93,7 +95,7 @@ export class Connection {
 
   /** True when all that was read is answered. */
   get isIdle(): boolean {
-    return this.unanswered === 0 && !this.streams.isJoining && !this.accepting && this.queue.length === 0;
+    return this.unanswered === 0 && !this.streams.isJoining && !this.accepting && !this.hasQueued;
   }
 
   authenticate(identity: Identity, id?: CommandId): void {
@@ -170,6 +172,7 @@ export class Connection {
     this.closing = true;
     this.queue = [];
     this.queuedChars = 0;
+    this.next = undefined;
     this.streams.close();
   }
 
@@ -231,35 +234,34 @@ export class Connection {
 
   /** Something that held it up may be over: accepts what waits, or reads on. */
   private acceptMore(): void {
-    if (!this.accepting && this.queue.length > 0) this.acceptQueued();
+    if (!this.accepting && this.hasQueued) this.acceptQueued();
     else if (this.socket.isPaused) this.holdOrRead();
+  }
+
+  private get hasQueued(): boolean {
+    return this.next !== undefined || this.queue.length > 0;
   }
 
   private acceptQueued(): void {
     this.accepting = true;
-    while (this.queue.length > 0 && this.framesLeft > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
-      this.takeTurn();
-      const text = this.queue.shift() ?? '';
-      this.queuedChars -= text.length;
-      const command = read(text);
+    while (this.hasQueued && this.framesLeft > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
+      const command = (this.next ??= this.takeQueued());
       // Rooms are joined beside each other; whatever else there is waits for the joins before it.
-      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command))) {
-        this.putBack(text);
+      if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command)))
         return void this.streams.joined().then(() => this.acceptQueued());
-      }
-      if (this.isAfterSends(command)) {
-        this.putBack(text);
-        break; // each answer to a send comes back here
-      }
+      if (this.isAfterSends(command)) break; // each answer to a send comes back here
+      this.next = undefined;
       this.answer(command);
     }
     this.accepting = false;
     this.holdOrRead();
   }
 
-  private putBack(text: string): void {
-    this.queue.unshift(text);
-    this.queuedChars += text.length;
+  private takeQueued(): Command | RefusedFrame {
+    this.takeTurn();
+    const text = this.queue.shift() ?? '';
+    this.queuedChars -= text.length;
+    return read(text);
   }
 
   /** What begins or ends the stream of a room is answered after the sends to it that came before. */
