@@ -37,15 +37,18 @@ function pass(chunk: Buffer, from: Socket, to: Socket): void {
   to.once('drain', () => from.resume());
 }
 
-async function trickle(chunk: Buffer, from: Socket, to: Socket, waitMs: number): Promise<void> {
+/** @param waitMs undefined as soon as it is over: what is on its way then comes at once */
+async function trickle(chunk: Buffer, from: Socket, to: Socket, waitMs: () => number | undefined): Promise<void> {
   from.pause();
   to.setNoDelay(true);
-  for (let n = 0; n < chunk.length && !to.destroyed; n++) {
+  let n = 0;
+  for (let ms = waitMs(); n < chunk.length && !to.destroyed && ms !== undefined; n++, ms = waitMs()) {
     const taken = to.write(chunk.subarray(n, n + 1));
-    if (n % 16 === 15) await delay(waitMs);
+    if (n % 16 === 15) await delay(ms);
     if (!taken) await new Promise<void>((go) => to.once('drain', go).once('close', go));
   }
   from.resume();
+  if (n < chunk.length && !to.destroyed) pass(chunk.subarray(n), from, to);
 }
 
 export async function startProxy(targetUrl: string): Promise<Proxy> {
@@ -54,7 +57,7 @@ export async function startProxy(targetUrl: string): Promise<Proxy> {
   let swallowing = false;
   const passOn = (chunk: Buffer, from: Socket, to: Socket): void => {
     if (proxy.trickleMs === undefined) pass(chunk, from, to);
-    else void trickle(chunk, from, to, proxy.trickleMs);
+    else void trickle(chunk, from, to, () => proxy.trickleMs);
   };
   const listener = createServer((client) => {
     const server = connect(Number(target.port), target.hostname);
