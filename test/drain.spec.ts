@@ -110,7 +110,7 @@ describe('a node that is told to stop', () => {
     const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     await eventually(async () => (await db.sql.query(waiting)).rowCount === 1, 'the request to wait');
     const stopped = node.stop();
-    await delay(1_500);
+    await delay(1_300); // longer than a connection without a request has, and less than a lock is waited for
     await holder.query('ROLLBACK');
     holder.release();
     expect((await answer).status).toBe(200);
