@@ -18,11 +18,14 @@ export function failForPeople(error: unknown): never {
 /** What a node says to a client hides the database's own words in its cause. */
 const rootOf = (error: unknown): unknown => (error instanceof Error && error.cause !== undefined ? rootOf(error.cause) : error);
 
+/** @param code of the error that `listen` failed with */
+export const portProblem = (port: number, code: string | undefined): string =>
+  `Port ${port} ${code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${code})`}`;
+
 function describePort(error: unknown): string | undefined {
   const { code, syscall, port } = error as NodeJS.ErrnoException & { port?: number };
   if (syscall !== 'listen' || port === undefined) return undefined;
-  const why = code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${code})`;
-  return `Port ${port} ${why}: give another as PORT, or as METRICS_PORT.`;
+  return `${portProblem(port, code)}: give another as PORT, or as METRICS_PORT.`;
 }
 
 /** Errors of the network and of a server's refusal to let us in (SQLSTATE classes 08, 28, 3D, 53 and 57). */

@@ -4,7 +4,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { UsageError } from '../../src/failure.js';
+import { portProblem, UsageError } from '../../src/failure.js';
 import type { ClusterState, Controlled } from './control.js';
 import { KeptProcess } from './kept-process.js';
 import { nginxFolder, type NginxFolder } from './nginx.js';
@@ -143,8 +143,7 @@ async function portIsFree(port: number, whatFor: string): Promise<void> {
   const probe = createServer();
   await new Promise<void>((listening, failed) => probe.once('error', failed).listen(port, listening)).catch(
     (error: NodeJS.ErrnoException) => {
-      const why = error.code === 'EADDRINUSE' ? 'is in use by another program' : `can't be had (${error.code})`;
-      throw new UsageError(`Port ${port} ${why}. ${whatFor}`);
+      throw new UsageError(`${portProblem(port, error.code)}. ${whatFor}`);
     },
   );
   await new Promise((closed) => probe.close(closed));

@@ -78,16 +78,19 @@ export class RateLimits {
    */
   async guess<Result>(limits: readonly (readonly [RateLimit, key: string])[], work: () => Promise<Result>): Promise<Result> {
     for (const [limit, key] of limits) this.refuseFlood(limit, key);
-    let counted = 0;
+    const counted: (typeof limits)[number][] = [];
     let wasWrong = false;
     try {
-      for (; counted < limits.length; counted++) await this.count(...(limits[counted] as (typeof limits)[number]));
+      for (const each of limits) {
+        await this.count(...each);
+        counted.push(each);
+      }
       return await work();
     } catch (error) {
-      wasWrong = counted === limits.length && error instanceof ClientError && !error.temporary;
+      wasWrong = error instanceof ClientError && !error.temporary;
       throw error;
     } finally {
-      if (!wasWrong) await Promise.all(limits.slice(0, counted).map(([limit, key]) => this.giveBack(limit, key)));
+      if (!wasWrong) await Promise.all(counted.map(([limit, key]) => this.giveBack(limit, key)));
     }
   }
 

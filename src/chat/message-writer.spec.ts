@@ -466,6 +466,13 @@ describe('no answer from the database', () => {
     expect(doubts).toEqual(['unknown', 'stored', 'found', 'refused']);
   });
 
+  it('is counted as refused where the database refuses the next try', async () => {
+    let tries = 0;
+    const { send, doubts } = setUp({ append: () => Promise.reject(++tries === 1 ? unavailable() : refused()) });
+    expect(await answer(send('1', { clientMsgId: 'k' }))).toBe('internal');
+    expect(doubts).toEqual(['refused']);
+  });
+
   it('is waited out with longer and longer pauses, until the send’s time is up', async () => {
     const { send, flight, clock, flights } = setUp();
     const start = clock.ms;

@@ -279,8 +279,10 @@ export class MessageWriter {
   private async recover(batch: readonly Pending[], error: unknown, attempt: number): Promise<readonly Pending[]> {
     switch (classify(error)) {
       case 'refused': {
-        if (batch.length === 1) {
-          batch[0]?.settle(failed(new ClientError('internal', 'The database refused this message.', { cause: error })));
+        const [only] = batch;
+        if (only !== undefined && batch.length === 1) {
+          if (only.inDoubt) this.options.onDoubtEnded('refused');
+          only.settle(failed(new ClientError('internal', 'The database refused this message.', { cause: error })));
           return [];
         }
         const half = Math.ceil(batch.length / 2);

@@ -91,8 +91,7 @@ export class RoomsService {
       if (claim !== undefined && !isUnavailable(error)) await releaseName(this.db, claim);
       throw error;
     }
-    if (claim !== undefined && replaced !== undefined)
-      await releaseName(this.db, { key: comparisonKey(replaced.name), roomId }, replaced.heldAt);
+    if (replaced !== undefined) await releaseName(this.db, { key: comparisonKey(replaced.name), roomId }, replaced.heldAt);
     return this.get(roomId, actorId);
   }
 
@@ -158,7 +157,6 @@ async function changeHeldRoom(
   claim: Claim | undefined,
 ): Promise<ReplacedName | undefined> {
   await lockRoom(db, roomId);
-  const heldAt = await serverTime(db);
   // Again, and now for good: meanwhile the room may have been changed, and its roles.
   const [room, members] = [await findRoom(db, roomId), await findMembers(db, roomId, [actorId])];
   const role = members.get(actorId)?.role;
@@ -172,7 +170,9 @@ async function changeHeldRoom(
     throw new ClientError('unavailable', 'The room could not be renamed in time.', { retryAfterMs: 1_000 });
   if (name !== undefined) await appendEvent(db, roomId, { kind: 'renamed', actor_id: actorId, name });
   if (Object.keys(others).length > 0) await appendEvent(db, roomId, { kind: 'updated', actor_id: actorId, ...others });
-  return name === undefined || comparisonKey(name) === comparisonKey(room.name) ? undefined : { name: room.name, heldAt };
+  return name === undefined || comparisonKey(name) === comparisonKey(room.name)
+    ? undefined
+    : { name: room.name, heldAt: await serverTime(db) };
 }
 
 /** What of the wanted is not so already. */
