@@ -3,13 +3,18 @@ import { eventually } from '../../support/eventually.js';
 import { oneNode, type Fault, type Scene } from './scene.js';
 import { inSession } from './sql.js';
 
-/** Without the triggers that keep the log as it was delivered. */
-const byHand = <Row extends object>(scene: Scene, statement: string, values: unknown[]): Promise<Row> =>
+/** One transaction without the triggers that keep the log as it was delivered. Resolves with the first row of its last statement. */
+const byHand = <Row extends object>(scene: Scene, ...statements: (readonly [text: string, values: unknown[]])[]): Promise<Row> =>
   inSession(scene, async (client) => {
-    await client.query('SET session_replication_role = replica');
-    const { rows } = await client.query<Row & { [column: string]: unknown }>(statement, values);
-    if (rows[0] === undefined) throw new Error(`nothing was changed by: ${statement}`);
-    return rows[0];
+    await client.query('BEGIN');
+    await client.query('SET LOCAL session_replication_role = replica');
+    let row: Row | undefined;
+    for (const [text, values] of statements) {
+      row = (await client.query<Row & { [column: string]: unknown }>(text, values)).rows[0];
+      if (row === undefined) throw new Error(`no row came of: ${text}`);
+    }
+    await client.query('COMMIT');
+    return row as Row;
   });
 
 const putBack = 'INSERT INTO messages SELECT * FROM json_populate_record(NULL::messages, $1) RETURNING seq';
@@ -34,19 +39,23 @@ export const tableFaults = {
     if (client === undefined) return;
     // A seq that nothing was stored under: all who follow the room come to it.
     const told = isTold(scene, room);
-    const { seq } = await byHand<{ seq: number }>(
+    // Its author, when the hole is filled, is somebody who was a member at that seq: a statement of its own, so that it is read under the room's lock.
+    const { seq, ...author } = await byHand<{ seq: number; user_id: string; username: string }>(
       scene,
-      'UPDATE rooms SET last_seq = last_seq + 1 WHERE id = $1 RETURNING last_seq::int AS seq',
-      [room],
+      ['UPDATE rooms SET last_seq = last_seq + 1 WHERE id = $1 RETURNING id', [room]],
+      [
+        `SELECT r.last_seq::int AS seq, m.user_id, m.username FROM rooms AS r JOIN room_members AS m ON m.room_id = r.id
+         WHERE r.id = $1 AND m.joined_seq < r.last_seq LIMIT 1`,
+        [room],
+      ],
     );
     await told;
     // A message that is gone: a node that was not there comes to it, for a device that was away.
-    const { row } = await byHand<{ row: { seq: number } }>(
-      scene,
+    const { row } = await byHand<{ row: { seq: number } }>(scene, [
       `DELETE FROM messages WHERE room_id = $1 AND seq = (SELECT max(seq) FROM messages WHERE room_id = $1 AND seq <= $2)
        RETURNING to_json(messages) AS row`,
       [room, Math.floor(seq / 2)],
-    );
+    ]);
     const node = oneNode(scene);
     await node.stop('SIGKILL');
     await node.start();
@@ -58,7 +67,6 @@ export const tableFaults = {
     const counted = (await node.scrape()).sum('trunkline_log_holes_total') - metrics.sum('trunkline_log_holes_total');
     if (counted < 1) throw new Error('the hole was not counted');
     client.moveTo(scene.world.nodes.map(({ url }) => url));
-    await byHand(scene, putBack, [row]);
-    await byHand(scene, putBack, [{ ...row, seq, id: 0, client_msg_id: null, content: `${room} ${seq}` }]);
+    await byHand(scene, [putBack, [row]], [putBack, [{ ...row, ...author, seq, id: 0, client_msg_id: null, content: `${room} ${seq}` }]]);
   },
 } as const satisfies Record<string, Fault>;
