@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto';
 import WebSocket from 'ws';
 import { Sessions } from '../src/auth/sessions.js';
 import { Sweeper } from '../src/auth/sweeper.js';
 import { TestClient } from './support/client.js';
 import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
-import { createPerson, createRoom, tokenFor } from './support/people.js';
+import { createPerson, createRoom, roomLog, tokenFor } from './support/people.js';
 import { startProxy } from './support/proxy.js';
 import { type Answer } from './support/any-call.js';
 import { call, registerUser, testPassword as password, type TestUser } from './support/rest.js';
@@ -36,9 +37,37 @@ const sessionOf = (token: string): string =>
   (JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sid: string }).sid;
 const isRefused = async (refreshToken: string) => (await post('/auth/refresh', { refreshToken }, undefined, two)).status === 401;
 
-async function expectClosed(clients: readonly TestClient[]): Promise<void> {
-  await eventually(() => clients.every(({ closed }) => closed !== undefined), 'the sockets to be closed', 2_000);
+async function expectClosed(clients: readonly TestClient[], withinMs = 2_000): Promise<void> {
+  await eventually(() => clients.every(({ closed }) => closed !== undefined), 'the sockets to be closed', withinMs);
   for (const { closed } of clients) expect(closed).toEqual({ code: 4501, reason: 'The session was ended: log in again.' });
+}
+
+/** A socket is let in by none of the ways, on no node, though the token itself is good. */
+async function expectNoWayIn(token: string): Promise<void> {
+  const late = [one, two].flatMap(({ url }) => {
+    const [room, address] = [randomUUID(), url.replace('http', 'ws')];
+    const join = JSON.stringify({ event: 'join_room', id: 1, data: { room_id: room } });
+    const byHeader = new WebSocket(`${address}/ws`, { headers: { authorization: `Bearer ${token}` } });
+    const byCookie = new WebSocket(`${address}/ws`, {
+      headers: { cookie: `trunkline_access=${token}`, origin: url === two.url ? 'http://localhost:5173' : url },
+    });
+    const byAddress = new WebSocket(`${address}/ws/${room}?token=${token}`);
+    const byFrame = new WebSocket(`${address}/ws`);
+    byFrame.once('open', () => byFrame.send(JSON.stringify({ event: 'auth', id: 0, data: { token } })));
+    for (const socket of [byHeader, byAddress, byFrame]) socket.once('open', () => socket.send(join));
+    return [byHeader, byCookie, byAddress, byFrame];
+  });
+  const ends = await Promise.all(
+    late.map(
+      (socket) =>
+        new Promise((ended) => {
+          const heard: string[] = [];
+          socket.on('message', (data) => heard.push((data as Buffer).toString()));
+          socket.on('close', (code) => ended({ code, heard }));
+        }),
+    ),
+  );
+  expect(ends).toEqual(late.map(() => ({ code: 4501, heard: [] })));
 }
 
 async function expectOpen(clients: readonly TestClient[]): Promise<void> {
@@ -77,6 +106,7 @@ describe('a session that ends loses its sockets on every node within 2 s, and it
     const gone = await Promise.all([one, two].map(({ url }) => TestClient.connect(url, other.accessToken)));
     const kept = await Promise.all([one, two].map(({ url }) => TestClient.connect(url, user.token)));
     await end({ user, other });
+    await expectNoWayIn(other.accessToken);
     await expectClosed(gone);
     await expectOpen(kept);
     expect(await isRefused(other.refreshToken)).toBe(true);
@@ -135,17 +165,200 @@ describe('a session that ends loses its sockets on every node within 2 s, and it
     await busy.close();
   });
 
-  it('and can’t open others for longer than that, with an access token of before', async () => {
+  it('reads and stores nothing by reconnecting again and again', async () => {
     const user = await register();
     const other = await logInAgain(user);
-    const renewed = await TestClient.connect(two.url, user.token);
+    const room = await createRoom(db.sql, [{ id: user.id, name: user.username, sessionId: '', token: user.token }]);
+    const writer = await TestClient.connect(one.url, user.token);
+    await writer.send(room, 'a secret');
     await post('/auth/logout', {}, other.accessToken);
-    const late = await TestClient.connect(two.url, other.accessToken);
-    const silent = await TestClient.connect(one.url);
-    await silent.command('auth', { token: other.accessToken });
-    await renewed.command('refresh_token', { token: other.accessToken });
-    await expectClosed([late, silent, renewed]);
+    const until = performance.now() + 2_500;
+    for (let n = 0; performance.now() < until; n++) {
+      const client = await TestClient.connect(n % 2 === 0 ? one.url : two.url);
+      await Promise.allSettled([
+        client.command('auth', { token: other.accessToken }),
+        client.command('join_room', { room_id: room, last_seen_seq: 0 }),
+        client.send(room, 'still here'),
+        client.command('refresh_token', { token: other.accessToken }),
+      ]);
+      await expectClosed([client]);
+      expect(client.frames).toEqual([]);
+    }
+    expect((await roomLog(db.sql, room)).contents).toEqual(['a secret']);
+    await writer.close();
   });
+
+  it('goes with its user', async () => {
+    const user = await register();
+    const gone = await Promise.all([one, two].map(({ url }) => TestClient.connect(url, user.token)));
+    await Promise.all(gone.map((client) => client.frame('hello')));
+    await db.sql.query('DELETE FROM users WHERE id = $1', [user.id]);
+    await expectNoWayIn(user.token);
+    await expectClosed(gone);
+    expect(await isRefused(user.refreshToken)).toBe(true);
+  });
+
+  it('and a token of a session that never was, or is another user’s, opens none', async () => {
+    const [ann, bob] = [await createPerson(db.sql), await createPerson(db.sql)];
+    await expectNoWayIn(tokenFor({ id: randomUUID(), name: 'nobody', sessionId: randomUUID() }, 600));
+    await expectNoWayIn(tokenFor({ ...ann, sessionId: randomUUID() }, 600));
+    await expectNoWayIn(tokenFor({ ...ann, sessionId: bob.sessionId }, 600));
+  });
+
+  it('is not taken up by refresh_token, which a live session of the same user is', async () => {
+    const user = await register();
+    const [other, third] = [await logInAgain(user), await logInAgain(user)];
+    const [goesOn, ends] = [await TestClient.connect(one.url, user.token), await TestClient.connect(two.url, user.token)];
+    expect((await goesOn.command('refresh_token', { token: third.accessToken })).event).toBe('token_refreshed');
+    await post('/auth/logout', {}, other.accessToken);
+    await expect(ends.command('refresh_token', { token: other.accessToken })).rejects.toThrow('closed with 4501');
+    await post('/auth/logout', {}, user.token);
+    const judged = await TestClient.connect(one.url, third.accessToken);
+    await judged.frame('hello');
+    await expectNoWayIn(user.token);
+    await expectOpen([goesOn, judged]);
+    await post('/auth/logout', {}, third.accessToken);
+    await expectClosed([goesOn, judged]);
+  });
+
+  it('changes no password, though its request came before the end', async () => {
+    const user = await register();
+    const other = await logInAgain(user);
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM users WHERE id = $1 FOR UPDATE', [user.id]);
+    const change = post('/auth/password', { current_password: password, new_password: 'a thief’s password' }, other.accessToken);
+    const waiting =
+      "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'UPDATE users'";
+    await eventually(async () => (await db.sql.query(waiting)).rowCount === 1, 'the change to wait');
+    await db.sql.query('UPDATE sessions SET ended_at = now() WHERE id = $1', [sessionOf(other.accessToken)]);
+    await holder.query('ROLLBACK');
+    holder.release();
+    expect(await change).toMatchObject({ status: 401, body: { code: 'unauthenticated' } });
+    expect((await post('/auth/login', { username: user.username, password })).status).toBe(200);
+    expect((await call(one.url, '/auth/me', { token: user.token })).status).toBe(200);
+  });
+});
+
+describe('a node that gets no answer about sessions', () => {
+  /** Swallows the answers on the connections that ask about sessions; the others go on. */
+  async function startBlindableNode() {
+    const proxy = await startProxy(db.url);
+    const watching = new WeakSet<object>();
+    let isBlind = false;
+    proxy.onClientData = (chunk, link) => void (chunk.includes('trunkline watch') && watching.add(link));
+    proxy.onServerData = (chunk, link) => (isBlind && watching.has(link) ? Buffer.alloc(0) : chunk);
+    const node = await startNode(proxy.through(db.url));
+    return {
+      url: node.url,
+      blind: (yes: boolean) => (isBlind = yes),
+      async close() {
+        await node.close();
+        await proxy.close();
+      },
+    };
+  }
+
+  it('accepts nothing of a session later than 2 s after its end; what it can’t judge waits, and is refused after 10 s', async () => {
+    const node = await startBlindableNode();
+    const [ann, bob] = [await createPerson(db.sql), await createPerson(db.sql)];
+    const room = await createRoom(db.sql, [ann, bob]);
+    const [anns, bobs] = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url, bob.token)];
+    await Promise.all([anns.join(room), bobs.join(room)]);
+    node.blind(true);
+    await db.sql.query('UPDATE sessions SET ended_at = clock_timestamp() WHERE id = $1', [ann.sessionId]);
+    const refused: unknown[] = [];
+    let sentAt = performance.now();
+    const sends = async () => {
+      for (let n = 0; refused.length === 0; n++) {
+        sentAt = performance.now();
+        await anns.send(room, `${n}`).catch((error: unknown) => refused.push(error));
+      }
+    };
+    const sending = sends();
+    await eventually(() => performance.now() - sentAt > 500, 'a send to wait');
+    const waiting = bobs.send(room, 'while it is not known');
+    const late = await TestClient.connect(node.url, bob.token);
+    await expectOpen([bobs]); // which is asked of no session
+    await expect(waiting).rejects.toThrow('unavailable');
+    await sending;
+    expect(refused).toEqual([new Error('unavailable')]);
+    expect(late.frames).toEqual([]);
+    node.blind(false);
+    await expectClosed([anns], 5_000);
+    await late.frame('hello');
+    await bobs.send(room, 'when it is known');
+    const { rows } = await db.sql.query<{ late: boolean }>(
+      `SELECT DISTINCT messages.created_at > ended_at + interval '2.5 seconds' AS late FROM messages JOIN sessions USING (user_id) WHERE sessions.id = $1`,
+      [ann.sessionId],
+    );
+    expect(rows).toEqual([{ late: false }]);
+    expect((await roomLog(db.sql, room)).contents).toContain('when it is known');
+    await Promise.all([bobs.close(), late.close()]);
+    await node.close();
+  }, 60_000);
+
+  it('stores what waited as soon as it has one', async () => {
+    const node = await startBlindableNode();
+    const ann = await createPerson(db.sql);
+    const room = await createRoom(db.sql, [ann]);
+    const client = await TestClient.connect(node.url, ann.token);
+    await client.join(room);
+    node.blind(true);
+    let sentAt = performance.now();
+    let sent = 0;
+    const sending = (async () => {
+      for (; sent === 0 || performance.now() - sentAt < 400; sent++) {
+        sentAt = performance.now();
+        await client.send(room, `${sent}`);
+      }
+    })();
+    await eventually(() => performance.now() - sentAt > 500, 'a send to wait');
+    node.blind(false);
+    await sending;
+    expect((await roomLog(db.sql, room)).contents).toEqual(Array.from({ length: sent }, (_, n) => `${n}`));
+    expect(client.violations).toEqual([]);
+    await client.close();
+    await node.close();
+  }, 60_000);
+
+  it('greets nobody while PostgreSQL is away, closes nobody for that, and greets whose session lives when it is back', async () => {
+    const proxy = await startProxy(db.url);
+    const node = await startNode(proxy.through(db.url));
+    const [ann, bob] = [await createPerson(db.sql), await createPerson(db.sql)];
+    proxy.swallow();
+    const openedAt = performance.now();
+    const [anns, bobs] = [await TestClient.connect(node.url, ann.token), await TestClient.connect(node.url)];
+    const hello = bobs.command('auth', { token: bob.token });
+    await db.sql.query('UPDATE sessions SET ended_at = now() WHERE id = $1', [ann.sessionId]);
+    await eventually(() => performance.now() - openedAt > 6_500, 'the time to authenticate to pass');
+    await expectOpen([anns, bobs]);
+    expect([...anns.frames, ...bobs.frames].map(({ event }) => event)).toEqual(['pong', 'pong']);
+    proxy.heal();
+    proxy.cut();
+    await eventually(() => anns.closed !== undefined && bobs.frames.length > 1, 'both to be judged', 2_000);
+    expect(anns.closed?.code).toBe(4501);
+    expect((await hello).data).toMatchObject({ user_id: bob.id });
+    await bobs.close();
+    await node.close();
+    await proxy.close();
+  }, 60_000);
+});
+
+it('sockets that come at once have their sessions looked up together', async () => {
+  const proxy = await startProxy(db.url);
+  const node = await startNode(proxy.through(db.url));
+  const ann = await createPerson(db.sql);
+  let asked = 0;
+  proxy.onClientData = (chunk) => void (asked += chunk.toString('latin1').split('\0are-sessions-live\0').length - 1);
+  const start = performance.now();
+  const clients = await Promise.all(Array.from({ length: 300 }, () => TestClient.connect(node.url, ann.token)));
+  await Promise.all(clients.map((client) => client.frame('hello')));
+  expect(asked).toBeGreaterThan(0);
+  expect(asked).toBeLessThan(2 + (performance.now() - start) / 20);
+  await Promise.all(clients.map((client) => client.close()));
+  await node.close();
+  await proxy.close();
 });
 
 it('while PostgreSQL is away nobody is logged out; when it is back, who was ended meanwhile is', async () => {

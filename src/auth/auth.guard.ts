@@ -4,7 +4,7 @@ import { ClientError } from '../protocol/errors.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
 import { AllowedOrigins } from './allowed-origins.js';
 import { accessCookie, accessTokenCookie } from './auth-cookies.js';
-import { Sessions } from './sessions.js';
+import { sessionEnded, Sessions } from './sessions.js';
 
 export type { Identity } from './access-tokens.js';
 
@@ -38,9 +38,7 @@ export class AuthGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<FastifyRequest>();
     const identity = this.accessTokens.verify(bearerToken(request) ?? this.cookieToken(request));
-    if (!(await this.sessions.isLive(identity.userId, identity.sessionId))) {
-      throw new ClientError('unauthenticated', 'The session was ended: log in again.');
-    }
+    if (!(await this.sessions.isLive(identity.userId, identity.sessionId))) throw sessionEnded();
     this.sessions.noteUse(identity.sessionId);
     identities.set(request, identity);
     return true;

@@ -35,12 +35,14 @@ import {
   endSessionOfSpentToken,
   endSessions,
   findJustRotated,
+  holdLiveSession,
   insertSession,
   readSessions,
   rotateRefreshToken,
   sessionRowSchema,
   type SessionLife,
 } from './session.store.js';
+import { sessionEnded } from './sessions.js';
 
 /** For so long a refresh token may be used again: its first answer may have been lost. */
 const lostAnswerGraceS = 10;
@@ -166,7 +168,8 @@ export class AuthService {
 
   /**
    * Changes the password and ends every session of the user but the one that asks.
-   * @throws ClientError `forbidden` where the current password is another; `rate_limited`, `overloaded`, `unavailable`
+   * @throws ClientError `forbidden` where the current password is another; `unauthenticated` where the session ended while the password
+   *   waited to be hashed; `rate_limited`, `overloaded`, `unavailable`
    */
   changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string): Promise<void> {
     return this.limits.guess([['passwordOfUser', userId]], async () => {
@@ -178,6 +181,7 @@ export class AuthService {
         // The sessions in a statement of their own, after the row of the user is locked: see insertSession.
         const changed = await changePassword(db, userId, account.passwordVersion, newHash);
         if (!changed) throw new ClientError('forbidden', 'The password was changed just now by another session.');
+        if (!(await holdLiveSession(db, { userId, sessionId }))) throw sessionEnded();
         await endSessions(db, userId, sessionId);
       });
       this.log.info({ user: userId }, 'a password was changed');

@@ -117,6 +117,18 @@ export async function endSessions(db: Queryable, userId: string, keptId: string 
   ]);
 }
 
+/**
+ * Keeps a session from ending before the transaction does.
+ * @returns false where it is not the user's, or over already
+ */
+export async function holdLiveSession(db: Queryable, { userId, sessionId }: SessionKey): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'SELECT FROM sessions WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > now() FOR SHARE',
+    [sessionId, userId],
+  );
+  return rowCount === 1;
+}
+
 /** The live sessions of a user, the one that was used last first. */
 export async function readSessions(db: Queryable, userId: string): Promise<SessionRow[]> {
   const { rows } = await db.query<SessionRow>(
@@ -135,6 +147,27 @@ export async function isSessionLive(db: Queryable, userId: string, sessionId: st
     values: [sessionId, userId],
   });
   return rows.length > 0;
+}
+
+export interface SessionKey {
+  readonly sessionId: string;
+  readonly userId: string;
+}
+
+/** Of each, as `isSessionLive`. */
+export async function areSessionsLive(db: Queryable, keys: readonly SessionKey[]): Promise<boolean[]> {
+  const { rows } = await db.query<{ n: number }>({
+    name: 'are-sessions-live',
+    // LATERAL with a LIMIT keeps the planner on the primary key.
+    text: `SELECT asked.n::int FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (id, user_id, n)
+      CROSS JOIN LATERAL (
+        SELECT FROM sessions AS s WHERE s.id = asked.id AND s.user_id = asked.user_id AND s.ended_at IS NULL AND s.expires_at > now() LIMIT 1
+      ) AS live`,
+    values: [keys.map(({ sessionId }) => sessionId), keys.map(({ userId }) => userId)],
+  });
+  const live = keys.map(() => false);
+  for (const { n } of rows) live[n - 1] = true;
+  return live;
 }
 
 /** Those of the sessions that are over, or were never there. The answer is as short as the news, however many are asked for. */

@@ -1,8 +1,10 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import type { Logger } from 'pino';
+import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
-import { findOver, isSessionLive, touchSessions } from './session.store.js';
+import { ClientError } from '../protocol/errors.js';
+import { areSessionsLive, findOver, isSessionLive, touchSessions, type SessionKey } from './session.store.js';
 
 const noteIntervalMs = 60_000;
 /** Sessions whose use waits to be noted; above it, it goes unnoted until their next use. */
@@ -16,6 +18,8 @@ const unnotedMax = 50_000;
  */
 @Injectable()
 export class Sessions implements OnApplicationBootstrap, OnApplicationShutdown {
+  /** One at a time: it shares its connections with what the bus and the watch ask every second. */
+  private readonly proofs: BatchedReads<SessionKey, boolean>;
   private readonly used = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private writing: Promise<void> | undefined;
@@ -23,9 +27,16 @@ export class Sessions implements OnApplicationBootstrap, OnApplicationShutdown {
   constructor(
     private readonly db: Database,
     @Inject(LOGGER) private readonly log: Logger,
-  ) {}
+  ) {
+    this.proofs = new BatchedReads({ ask: (keys) => areSessionsLive(db.watch, keys), questionsMax: 1_000, readsMax: 1, apartMs: 20 });
+  }
 
-  /** @throws ClientError `unavailable` */
+  /** As `isLive`; questions of many sockets are asked in one statement. @throws ClientError `unavailable`, `overloaded` */
+  prove(session: SessionKey): Promise<boolean> {
+    return this.proofs.ask(session);
+  }
+
+  /** Never as of before the call. @throws ClientError `unavailable` */
   isLive(userId: string, sessionId: string): Promise<boolean> {
     return isSessionLive(this.db, userId, sessionId);
   }
@@ -62,3 +73,5 @@ export class Sessions implements OnApplicationBootstrap, OnApplicationShutdown {
     await this.writing;
   }
 }
+
+export const sessionEnded = (): ClientError => new ClientError('unauthenticated', 'The session was ended: log in again.');

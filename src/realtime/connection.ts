@@ -4,6 +4,7 @@
  * Promises: every frame is answered, a bad one with an error; a send is accepted when the writer has it, so that the next command does not wait for
  * its commit; no input makes it throw. Bounded: while too much waits, the socket is not read. Who sends what to whom is not decided here.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { WebSocket } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
@@ -23,6 +24,15 @@ import { rawSocketOf } from './raw-socket.js';
 import { RoomStreams, type Join, type StreamParts } from './room-streams.js';
 import type { UserSockets } from './user-sockets.js';
 
+/**
+ * How old the last look-up of a session may be for a command to be accepted on its behalf: of a session that ended nothing is accepted
+ * after that. SessionWatch looks up once a second.
+ */
+const proofMaxAgeMs = 2_000;
+/** Until the look-up is so old commands wait for another one; then they are refused, as sends are that could not be stored for so long. */
+const unprovenMaxMs = 10_000;
+const proofRetryMs = 500;
+
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
 /** Frames of one socket in one turn of the event loop; the next come after all other sockets had theirs, however fast they are sent. */
@@ -32,7 +42,7 @@ export interface ConnectionParts extends StreamParts {
   readonly config: Config;
   readonly nodeName: string;
   readonly tokens: AccessTokens;
-  readonly sessions: Pick<Sessions, 'noteUse'>;
+  readonly sessions: Pick<Sessions, 'noteUse' | 'prove'>;
   readonly userSockets: UserSockets;
   readonly log: Logger;
   readonly counters: RealtimeCounters;
@@ -43,6 +53,12 @@ export class Connection {
   private readonly streams: RoomStreams;
   private helloEpoch = '';
   private identity: Identity | undefined;
+  /** Of a valid token whose session is being looked up; no command is accepted meanwhile. */
+  private candidate: Identity | undefined;
+  /** The look-up failed and is tried again: a ping is answered meanwhile, so that the client does not take the connection for dead. */
+  private isProofLate = false;
+  /** As of when the session of `identity` is known to be live, by performance.now(). */
+  private provenAt = 0;
   private queue: string[] = [];
   private queuedChars = 0;
   /** Taken off the queue, and waits for what came before it. */
@@ -98,40 +114,27 @@ export class Connection {
     return this.unanswered === 0 && !this.streams.isJoining && !this.accepting && !this.hasQueued;
   }
 
+  /** Says hello as soon as the session of a valid token is known to be live. Until then the token's expiry is the only limit in time. */
   authenticate(identity: Identity, id?: CommandId): void {
-    const { parts } = this;
-    if (!parts.userSockets.add(identity.userId)) return this.close('rateLimited');
-    this.identity = identity;
-    this.streams.user = identity;
-    parts.sessions.noteUse(identity.sessionId);
-    this.helloEpoch = parts.feed.epoch;
-    this.reply(
-      'hello',
-      {
-        connection_id: this.id,
-        user_id: identity.userId,
-        node: parts.nodeName,
-        epoch: this.helloEpoch,
-        heartbeat_ms: parts.config.HEARTBEAT_MS,
-        token_expires_at: new Date(identity.expiresAtMs).toISOString(),
-        limits: { ...wireLimits, rooms_per_socket_max: parts.config.ROOMS_PER_SOCKET_MAX },
-      },
-      id,
-    );
-    if (this.firstRoomId === undefined) return;
-    const join = JSON.stringify({ event: 'join_room', data: { room_id: this.firstRoomId } });
-    this.queue.unshift(join);
-    this.queuedChars += join.length;
-    if (!this.accepting) this.acceptQueued();
+    if (!this.parts.userSockets.add(identity.userId)) return this.close('rateLimited');
+    void this.prove(identity).then((isProven) => isProven && this.greet(identity, id));
+  }
+
+  /** The session was live at that time, by performance.now(). */
+  proven(at: number): void {
+    this.provenAt = Math.max(this.provenAt, at);
+    if (this.next !== undefined) this.acceptMore();
   }
 
   /** Closes what has outlived its token, its chance to authenticate, or its time to take what waits for it. Called about once a second. */
   sweep(): void {
     const now = performance.now(); // but for the token's time, whatever is done to the system's clock
-    if (this.identity === undefined) {
+    const identity = this.candidate ?? this.identity;
+    if (identity === undefined) {
       if (now - this.openedAt >= limits.authDeadlineMs) this.close('authTimeout');
-    } else if (Date.now() >= this.identity.expiresAtMs) this.close('tokenExpired');
+    } else if (Date.now() >= identity.expiresAtMs) this.close('tokenExpired');
     else if (now - (this.outbox.fullSince ?? now) > this.parts.config.SLOW_SOCKET_TIMEOUT_MS) this.close('slowConsumer');
+    else if (this.next !== undefined) this.acceptMore(); // to be refused, if it has waited for too long
   }
 
   /** Pings; a peer that answered none of the last two is gone. Called once a heartbeat. */
@@ -167,13 +170,71 @@ export class Connection {
 
   /** Gives back what it holds of the hub. Called when the socket is closed, by whomever. */
   release(): void {
-    if (this.identity !== undefined && !this.released) this.parts.userSockets.remove(this.userId);
+    const identity = this.identity ?? this.candidate;
+    if (identity !== undefined && !this.released) this.parts.userSockets.remove(identity.userId);
     this.released = true;
     this.closing = true;
     this.queue = [];
     this.queuedChars = 0;
     this.next = undefined;
     this.streams.close();
+  }
+
+  private greet(identity: Identity, id?: CommandId): void {
+    const { parts } = this;
+    this.helloEpoch = parts.feed.epoch;
+    this.reply(
+      'hello',
+      {
+        connection_id: this.id,
+        user_id: identity.userId,
+        node: parts.nodeName,
+        epoch: this.helloEpoch,
+        heartbeat_ms: parts.config.HEARTBEAT_MS,
+        token_expires_at: new Date(identity.expiresAtMs).toISOString(),
+        limits: { ...wireLimits, rooms_per_socket_max: parts.config.ROOMS_PER_SOCKET_MAX },
+      },
+      id,
+    );
+    if (this.firstRoomId !== undefined) this.streams.join([{ room_id: this.firstRoomId }]);
+    this.acceptMore();
+  }
+
+  /**
+   * Looks the session of a token up, for as long as it takes, and has the token's identity from then on. A session that is over closes the socket.
+   * @param untilMs of performance.now(), when to give up
+   * @returns false where it was closed meanwhile; @throws ClientError `unavailable`
+   */
+  private async prove(identity: Identity, untilMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const { sessions, noteBug } = this.parts;
+    this.candidate = identity;
+    this.isProofLate = false;
+    while (!this.closing) {
+      const askedAt = performance.now();
+      try {
+        const isLive = await sessions.prove(identity);
+        if (isLive) sessions.noteUse(identity.sessionId);
+        if (this.closing) break;
+        if (!isLive) this.close('sessionRevoked');
+        else {
+          this.candidate = undefined;
+          this.identity = identity;
+          this.provenAt = askedAt;
+          this.streams.user = identity;
+          return true;
+        }
+      } catch (error) {
+        if (!(error instanceof ClientError && error.temporary)) noteBug(error);
+        if (performance.now() > untilMs) {
+          this.candidate = undefined;
+          throw unproven();
+        }
+        this.isProofLate = true;
+        this.acceptMore();
+        await delay(proofRetryMs * (0.5 + Math.random()), undefined, { ref: false });
+      }
+    }
+    return false;
   }
 
   private receive(data: Buffer, isBinary: boolean): void {
@@ -244,14 +305,23 @@ export class Connection {
 
   private acceptQueued(): void {
     this.accepting = true;
-    while (this.hasQueued && this.framesLeft > 0 && this.unanswered < limits.unansweredSendsMax && this.outbox.hasRoom) {
+    while (
+      (this.candidate === undefined || this.isProofLate) &&
+      this.hasQueued &&
+      this.framesLeft > 0 &&
+      this.unanswered < limits.unansweredSendsMax &&
+      this.outbox.hasRoom
+    ) {
       const command = (this.next ??= this.takeQueued());
       // Rooms are joined beside each other; whatever else there is waits for the joins before it.
       if (this.streams.isJoining && !this.streams.mayJoin(roomsToJoin(command)))
         return void this.streams.joined().then(() => this.acceptQueued());
       if (this.isAfterSends(command)) break; // each answer to a send comes back here
+      const may = this.mayAccept(command);
+      if (may === 'later') break;
       this.next = undefined;
-      this.answer(command);
+      if (may === 'yes') this.answer(command);
+      else this.replyError(unproven(), command.id);
     }
     this.accepting = false;
     this.holdOrRead();
@@ -270,6 +340,15 @@ export class Connection {
     if (this.unanswered === 0 || unansweredIn === undefined || command instanceof RefusedFrame) return false;
     if (command.event === 'leave_room') return unansweredIn.has(command.data.room_id);
     return roomsToJoin(command).some((room) => unansweredIn.has(room.room_id));
+  }
+
+  /** Whether a command may be accepted, as far as its session goes: `later` is judged anew after the next look-up, and once a second. */
+  private mayAccept(command: Command | RefusedFrame): 'yes' | 'later' | 'no' {
+    if (command instanceof RefusedFrame || command.event === 'ping') return 'yes';
+    if (this.candidate !== undefined) return 'later';
+    if (this.identity === undefined || command.event === 'leave_room') return 'yes';
+    const ageMs = performance.now() - this.provenAt;
+    return ageMs <= proofMaxAgeMs ? 'yes' : ageMs < unprovenMaxMs ? 'later' : 'no';
   }
 
   private answer(command: Command | RefusedFrame): void {
@@ -313,10 +392,10 @@ export class Connection {
   private acceptRefresh(token: string, { userId }: Identity, id?: CommandId): undefined {
     const renewed = this.parts.tokens.verify(token);
     if (renewed.userId !== userId) throw new ClientError('forbidden', 'The token is of another user.');
-    this.identity = renewed;
-    this.streams.user = renewed;
-    this.parts.sessions.noteUse(renewed.sessionId);
-    this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id);
+    this.prove(renewed, performance.now() + unprovenMaxMs)
+      .then((isProven) => isProven && this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id))
+      .catch((error: unknown) => this.replyError(error, id))
+      .finally(() => this.acceptMore());
   }
 
   private acceptSend({ data, id }: Command & { event: 'send_message' }): undefined {
@@ -366,6 +445,9 @@ export class Connection {
     this.outbox.put(encodeError(answer, id, roomId));
   }
 }
+
+const unproven = (): ClientError =>
+  new ClientError('unavailable', 'The database is away: whether your session goes on is not known.', { retryAfterMs: 1_000 });
 
 function read(text: string): Command | RefusedFrame {
   try {

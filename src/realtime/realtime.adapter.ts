@@ -100,7 +100,7 @@ export class RealtimeAdapter extends WsAdapter {
     if (this.isDraining()) return refuse(socket, 503);
     try {
       const token = this.tokenOf(request, url);
-      // Whether the session is over is not asked here: a storm of reconnects would cost a query a socket. SessionWatch closes it within 2 s.
+      // Whether the session is over is looked up by the connection: a browser can't read why a handshake was refused.
       if (token !== undefined) identities.set(request, this.tokens.verify(token));
     } catch (error) {
       const code = error instanceof ClientError ? error.code : 'unauthenticated';

@@ -2,9 +2,13 @@ import type { Logger } from 'pino';
 import type { Sessions } from '../auth/sessions.js';
 import type { Connection } from './connection.js';
 
+/** Commands wait for the next check where one failed. */
+const retryMs = 250;
+
 /**
- * Closes the sockets whose session is over, wherever and by whatever means it was ended. Asks once a second for all sockets of the node in one
- * statement, so it needs no bus, and neither a handshake nor a frame needs a query. While the database is away nothing is closed.
+ * Looks up once a second, for all sockets of the node in one statement, which sessions are over, and closes their sockets. It needs no bus. Sockets whose
+ * session is live are told as of when that is known: while the database can't be asked nothing is closed, and by itself each socket accepts nothing on
+ * behalf of a session that was looked up too long ago.
  */
 export class SessionWatch {
   private checking = false;
@@ -15,21 +19,25 @@ export class SessionWatch {
   ) {}
 
   /** Does nothing while the check before it is still under way. */
-  async check(connections: Iterable<Pick<Connection, 'sessionId' | 'close'>>): Promise<void> {
+  async check(connections: Iterable<Pick<Connection, 'sessionId' | 'close' | 'proven'>>): Promise<void> {
     if (this.checking) return;
     const ids = new Set<string>();
     for (const { sessionId } of connections) if (sessionId !== undefined) ids.add(sessionId);
     if (ids.size === 0) return;
     this.checking = true;
+    const askedAt = performance.now();
     try {
       const over = await this.sessions.overAmong([...ids]);
-      if (over.size === 0) return;
-      // By the session that a socket has now: it may have been renewed with another one's token.
       for (const connection of connections) {
-        if (connection.sessionId !== undefined && over.has(connection.sessionId)) connection.close('sessionRevoked');
+        // By the session that a socket has now: it may have been renewed with another one's token.
+        const { sessionId } = connection;
+        if (sessionId === undefined || !ids.has(sessionId)) continue;
+        if (over.has(sessionId)) connection.close('sessionRevoked');
+        else connection.proven(askedAt);
       }
     } catch (error) {
       this.log.debug({ err: error }, 'the sessions of the sockets could not be checked');
+      setTimeout(() => void this.check(connections), retryMs).unref();
     } finally {
       this.checking = false;
     }
