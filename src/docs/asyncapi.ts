@@ -9,11 +9,13 @@ import { pushSchemas } from '../protocol/pushes.js';
 import { repliesTo, replySchemas } from '../protocol/replies.js';
 import { roomEventKinds, roomEventSchema } from '../protocol/room-event.js';
 import { contractVersions } from '../protocol/versions.js';
+import { typedWords } from './typed-words.js';
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json | undefined };
 type Fields = Record<string, Json>;
 
 const id = {
+  title: 'CommandId',
   description: 'The client’s own name for a command; every reply to it, and the error in its place, carries the same.',
   oneOf: [{ type: 'string', maxLength: 256 }, { type: 'number' }],
 };
@@ -23,13 +25,30 @@ const shared = new Map<object, string>([
   [roomEventSchema, 'room_event'],
 ]);
 
-const schemaJson = (schema: object, root?: object): Json =>
-  JSON.parse(
-    JSON.stringify(schema, (_, part: unknown) => {
-      const name = typeof part === 'object' && part !== null && part !== root ? shared.get(part) : undefined;
-      return name === undefined ? part : { $ref: `#/components/schemas/${name}` };
-    }),
-  ) as Json;
+const pascal = (name: string): string => name.replaceAll(/(?:^|[^A-Za-z0-9]+)([A-Za-z0-9])/g, (_, first: string) => first.toUpperCase());
+
+/**
+ * A schema as it stands in the document. Each one has a title, because generators name their types by it.
+ * @param title of the schema, from which those of its parts are made
+ */
+function schemaJson(schema: object, title: string): Json {
+  const { properties, items, anyOf, oneOf, ...keywords } = typedWords(schema);
+  const within = (part: object, name: string): Json => sharedOr(part, title + pascal(name));
+  const all = (parts: unknown): Json => (parts as object[]).map((part, n) => within(part, `_${n + 1}`));
+  return {
+    title,
+    ...(JSON.parse(JSON.stringify(keywords)) as Fields),
+    ...(properties !== undefined && { properties: mapped(properties as Record<string, object>, within) }),
+    ...(items !== undefined && { items: within(items as object, 'item') }),
+    ...(anyOf !== undefined && { anyOf: all(anyOf) }),
+    ...(oneOf !== undefined && { oneOf: all(oneOf) }),
+  };
+}
+
+function sharedOr(schema: object, title: string): Json {
+  const name = shared.get(schema);
+  return name === undefined ? schemaJson(schema, title) : ref(`components/schemas/${name}`);
+}
 
 const sentenceOf = (schema: object) => (schema as { description?: string }).description;
 const ref = (path: string) => ({ $ref: `#/${path}` });
@@ -45,9 +64,14 @@ function message(schema: object, event: string, withId: boolean): Json {
     contentType: 'application/json',
     ...(withId && { correlationId: ref('components/correlationIds/command') }),
     payload: {
+      title: `${pascal(event)}Frame`,
       type: 'object',
       required: ['event', ...(mayLackData ? [] : ['data'])],
-      properties: { event: { const: event }, ...(withId && { id: ref('components/schemas/id') }), data: schemaJson(schema) },
+      properties: {
+        event: { title: `${pascal(event)}Event`, type: 'string', const: event },
+        ...(withId && { id: ref('components/schemas/id') }),
+        data: sharedOr(schema, `${pascal(event)}Data`),
+      },
     },
   };
 }
@@ -83,7 +107,8 @@ function asyncApi(): Json {
   };
   const ofChannel = mapped(messages, (_, event) => ref(`components/messages/${event}`));
   return {
-    asyncapi: '3.1.0',
+    // Not 3.1.0: generators of today make empty models of it, without a word.
+    asyncapi: '3.0.0',
     info: {
       title: 'Trunkline, the socket',
       version: contractVersions[0].version,
@@ -125,8 +150,8 @@ function asyncApi(): Json {
     components: {
       messages,
       schemas: {
-        id,
-        ...Object.fromEntries([...shared].map(([schema, name]) => [name, schemaJson(schema, schema)])),
+        id: schemaJson(id, id.title),
+        ...Object.fromEntries([...shared].map(([schema, name]) => [name, schemaJson(schema, pascal(name))])),
       },
       correlationIds: { command: { location: '$message.payload#/id', description: 'Where the command had one.' } },
       securitySchemes: {
@@ -160,3 +185,5 @@ function asyncApi(): Json {
 }
 
 export const asyncApiYaml = (): string => stringify(asyncApi(), { lineWidth: 0, aliasDuplicateObjects: false });
+
+export const asyncApiJson = (): string => JSON.stringify(asyncApi());

@@ -3,7 +3,7 @@ import { Controller, Get, Header, StreamableFile, type Type as Class } from '@ne
 import { DiscoveryService } from '@nestjs/core';
 import Type from 'typebox';
 import { Operation } from '../rest/operation.js';
-import { asyncApiYaml } from './asyncapi.js';
+import { asyncApiJson, asyncApiYaml } from './asyncapi.js';
 import { openApi } from './openapi.js';
 import { contentSecurityPolicy, page, pageScript, swaggerUiScript, swaggerUiStyles } from './page.js';
 
@@ -15,6 +15,7 @@ export class DocsController {
   // Made when they are asked for: a node starts without them.
   private openApiJson: string | undefined;
   private asyncApiText: string | undefined;
+  private asyncApiJsonText: string | undefined;
 
   constructor(private readonly discovery: DiscoveryService) {}
 
@@ -45,6 +46,14 @@ export class DocsController {
   asyncApi(): string {
     this.asyncApiText ??= asyncApiYaml();
     return this.asyncApiText;
+  }
+
+  @Get('asyncapi.json')
+  @Header('content-type', 'application/json; charset=utf-8')
+  @Operation({ summary: 'Describe the socket in AsyncAPI 3, as JSON', answer: Type.Unsafe<string>({ type: 'object' }) })
+  asyncApiAsJson(): string {
+    this.asyncApiJsonText ??= asyncApiJson();
+    return this.asyncApiJsonText;
   }
 
   @Get('page.js')

@@ -1,5 +1,6 @@
 import { extname } from 'node:path';
 import { pino } from 'pino';
+import { parse } from 'yaml';
 import { createApp } from '../app.js';
 import { loadConfig } from '../config.js';
 import { startNode, testSecret, type TestNode } from '../../test/support/node.js';
@@ -44,9 +45,10 @@ it('the document is served to anybody, as it is built without a node', async () 
   expect([status, body]).toEqual([200, JSON.parse(JSON.stringify(document))]);
 });
 
-it('the contract of the socket is served to anybody', async () => {
+it('the contract of the socket is served to anybody, as YAML and as JSON', async () => {
   const { status, body } = await call(node.url, '/docs/asyncapi.yaml');
   expect([status, body]).toEqual([200, asyncApiYaml()]);
+  expect(await call(node.url, '/docs/asyncapi.json')).toMatchObject({ status: 200, body: parse(asyncApiYaml()) as object });
 });
 
 const types: Record<string, string> = { '.css': 'text/css', '.js': 'text/javascript', '.yaml': 'application/yaml' };

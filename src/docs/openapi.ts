@@ -12,6 +12,7 @@ import { errorCodes, type ErrorCode } from '../protocol/errors.js';
 import { fieldsOf, type Dto, type Field, type Keywords } from '../rest/fields.js';
 import { descriptionOf, type Description } from '../rest/operation.js';
 import { problemSchema } from '../rest/problem.filter.js';
+import { typedWords } from './typed-words.js';
 
 export interface OpenApiDocument {
   readonly openapi: string;
@@ -132,12 +133,13 @@ function operation(route: Route, components: Components): OpenApiOperation {
 
 function parametersIn(place: 'path' | 'query', dto: Dto): object[] {
   return Array.from(fieldsOf(dto), ([name, { keywords, isOptional }]) => {
-    const { description, examples, ...schema } = keywords;
+    const { description, examples, allowEmptyValue, ...schema } = keywords;
     const [example] = Array.isArray(examples) ? (examples as unknown[]) : [];
     return {
       name,
       in: place,
       required: !isOptional,
+      ...(allowEmptyValue !== undefined && { allowEmptyValue }),
       ...(description !== undefined && { description }),
       schema,
       ...(example !== undefined && { example }),
@@ -164,8 +166,15 @@ function requestBody(dto: Dto, components: Components): object {
 
 function inBody({ keywords, isOptional }: Field): Keywords {
   if (!isOptional) return keywords;
-  const { type, enum: words } = keywords;
-  return { ...keywords, type: [type, 'null'], ...(Array.isArray(words) && { enum: [...(words as unknown[]), null] }) };
+  // As words and not as a keyword: of a field with a default, openapi-typescript makes one that a client has to give.
+  const { type, enum: words, default: fallback, description, ...others } = keywords;
+  const meaning = [description, fallback !== undefined && `Left out, it is ${JSON.stringify(fallback)}.`].filter(Boolean).join(' ');
+  return {
+    ...others,
+    type: [type, 'null'],
+    ...(Array.isArray(words) && { enum: [...(words as unknown[]), null] }),
+    ...(meaning !== '' && { description: meaning }),
+  };
 }
 
 const requestId = { required: true, description: 'Finds the request in the log.', schema: { type: 'string' } };
@@ -196,7 +205,10 @@ function responses(route: Route, components: Components): Record<string, object>
 
 function problem(status: number, codes: readonly ErrorCode[], components: Components): object {
   const schema = {
-    allOf: [components.hoisted(problemSchema), { properties: { status: { const: status }, code: { enum: codes } } }],
+    allOf: [
+      components.hoisted(problemSchema),
+      { properties: { status: { type: 'integer', const: status }, code: { type: 'string', enum: codes } } },
+    ],
   };
   return {
     description: codes.map((code) => `\`${code}\`: ${errorCodes[code].meaning}`).join('\n\n'),
@@ -241,8 +253,8 @@ class Components {
 
   /** What has a title becomes a schema of that name. */
   hoisted(schema: TSchema | Keywords): Keywords {
-    const { title, ...untitled } = schema as Keywords;
-    const keywords = typeof title === 'string' ? untitled : schema; // a field may have that name too
+    const { title, ...untitled } = typedWords(schema);
+    const keywords = typeof title === 'string' ? untitled : typedWords(schema); // a field may have that name too
     const inner = Object.fromEntries(Object.entries(keywords).map(([keyword, value]) => [keyword, this.within(value)]));
     return typeof title === 'string' ? this.schema(title, inner) : inner;
   }

@@ -67,12 +67,8 @@ export const QueryWholeNumber = (min: number, max: number): PropertyDecorator =>
     Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? numberFrom(value) : value)),
     rule(
       'queryWholeNumber',
-      {
-        anyOf: [
-          { type: 'integer', minimum: min, maximum: max },
-          { type: 'string', maxLength: 0 },
-        ],
-      },
+      // A union with the empty string would leave generated clients without a way to set a number.
+      { type: 'integer', minimum: min, maximum: max, allowEmptyValue: true },
       (value) => wholeNumberProblem(value, min, max),
     ),
   );

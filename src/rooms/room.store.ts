@@ -168,9 +168,15 @@ export async function insertRoom(
   return rows[0];
 }
 
-/** A room in a list of one's own has one's role with it. */
-export const ownRoomSchema = Type.Object({ ...roomSchema.properties, role: roleSchema }, { title: 'OwnRoom' });
-export type OwnRoom = Static<typeof ownRoomSchema>;
+/** A room in a list. One schema for both lists of rooms: a union of two leaves generated clients without a type. */
+export const listedRoomSchema = Type.Object(
+  {
+    ...roomSchema.properties,
+    role: Type.Optional(Type.Enum(roleSchema.enum, { description: 'the role of the caller; only in the list with member=me' })),
+  },
+  { title: 'ListedRoom' },
+);
+export type OwnRoom = Room & { role: Role };
 
 export interface RoomFilter {
   limit: number;

@@ -5,7 +5,7 @@ import { Operation } from '../rest/operation.js';
 import { success, successSchema, type Success } from '../rest/success.js';
 import { RoomParams } from './member.dto.js';
 import { NewRoomBody, RoomChangesBody, roomsPage, RoomsQuery } from './room.dto.js';
-import { ownRoomSchema, roomSchema, type OwnRoom, type Room } from './room.store.js';
+import { listedRoomSchema, roomSchema, type OwnRoom, type Room } from './room.store.js';
 import { RoomsService } from './rooms.service.js';
 
 @Controller('rooms')
@@ -35,7 +35,7 @@ export class RoomsController {
   @Operation({
     summary: 'List the rooms that the user sees',
     description: 'Newest first. With member=me, those have the user’s role.',
-    answer: Type.Union([Type.Array(roomSchema), Type.Array(ownRoomSchema)]),
+    answer: Type.Array(listedRoomSchema),
   })
   list(@Query() { limit, before, q, member }: RoomsQuery, @CurrentIdentity() { userId }: Identity): Promise<Room[] | OwnRoom[]> {
     const page = {
