@@ -33,6 +33,12 @@ async function start(): Promise<void> {
   drainMs = given.DRAIN_MS;
   if (given.OTEL_EXPORTER_OTLP_ENDPOINT !== '') tracing = new (await import('./tracing/tracing.js')).Tracing(given);
   const log = createLogger(given, tracing?.logFields);
+  process.on('uncaughtException', (error) => {
+    // Rejections that nobody handles come here too. Our own state may be wrong from here on, so the process must end; clients are sent away as at any stop.
+    log.fatal({ err: error }, 'uncaught exception: this is a bug; stopping');
+    process.exitCode = 1;
+    void stop();
+  });
   let config = given;
   if (given.DATABASE_URL === '') {
     embedded = await startEmbeddedPostgres(given.DATA_DIR);
@@ -51,7 +57,7 @@ async function start(): Promise<void> {
   if (embedded !== undefined) process.stdout.write(welcome(port, config));
 }
 
-/** In the reverse order, and whatever of the start was done when the signal came. */
+/** In the reverse order, and whatever of the start was done when the signal came. Exits with 0, or with `process.exitCode` where that was set. */
 async function stop(): Promise<void> {
   if (stopping) return;
   stopping = true;
@@ -62,7 +68,7 @@ async function stop(): Promise<void> {
   await starting;
   await app?.close();
   await Promise.all([embedded?.stop(), tracing?.close()]);
-  process.exit(0);
+  process.exit();
 }
 
 function welcome(port: number, { DATA_DIR }: Config): string {

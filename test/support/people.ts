@@ -1,7 +1,6 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHmac, randomBytes, randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
-import { JwtService } from '@nestjs/jwt';
 import { testSecret } from './node.js';
 
 /** A user as the tests need one: made by SQL, for what costs a hundred milliseconds in argon2 is tested elsewhere. */
@@ -12,8 +11,6 @@ export interface Person {
   readonly sessionId: string;
   readonly token: string;
 }
-
-const jwt = new JwtService({ secret: testSecret });
 
 /** @param ttlS seconds until the token expires */
 export async function createPerson(sql: pg.Pool, name = `user-${randomUUID().slice(0, 8)}`, ttlS = 3_600): Promise<Person> {
@@ -33,8 +30,23 @@ export async function createPerson(sql: pg.Pool, name = `user-${randomUUID().sli
   return { id, name, sessionId, token: tokenFor({ id, name, sessionId }, ttlS) };
 }
 
-export const tokenFor = ({ id, name, sessionId }: Omit<Person, 'token'>, ttlS: number): string =>
-  jwt.sign({ sub: id, name, sid: sessionId }, { expiresIn: ttlS });
+export const tokenFor = (person: Omit<Person, 'token'>, ttlS: number): string => {
+  const now = Math.floor(Date.now() / 1_000);
+  return signedToken(person, { iat: now, exp: now + ttlS });
+};
+
+/** An access token as a node issues it, but for these claims and header parameters; `undefined` takes one away. */
+export function signedToken({ id, name, sessionId }: Omit<Person, 'token'>, claims: object = {}, header: object = {}): string {
+  const now = Math.floor(Date.now() / 1_000);
+  const issued = { iss: 'trunkline', aud: 'trunkline', sub: id, name, sid: sessionId, iat: now, exp: now + 600 };
+  return signed(JSON.stringify({ alg: 'HS256', typ: 'at+jwt', ...header }), JSON.stringify({ ...issued, ...claims }));
+}
+
+/** Any two texts, signed with the key of the nodes. */
+export function signed(header: string, payload: string, key = testSecret): string {
+  const body = [header, payload].map((text) => Buffer.from(text).toString('base64url')).join('.');
+  return `${body}.${createHmac('sha256', key).update(body).digest('base64url')}`;
+}
 
 /** A room with its first member as owner; the others join, so that each takes a seq. */
 export async function createRoom(sql: pg.Pool, members: readonly Person[], history: 'shared' | 'joined' = 'shared'): Promise<string> {
