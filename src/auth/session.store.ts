@@ -174,7 +174,7 @@ export async function areSessionsLive(db: Queryable, keys: readonly SessionKey[]
 export async function findOver(db: Queryable, sessionIds: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'find-over',
-    text: `SELECT id FROM unnest($1::uuid[]) AS asked (id)
+    text: `SELECT id FROM pg_catalog.unnest($1::uuid[]) AS asked (id)
       WHERE NOT EXISTS (SELECT FROM sessions WHERE sessions.id = asked.id AND ended_at IS NULL AND expires_at > now())`,
     values: [sessionIds],
   });

@@ -47,7 +47,7 @@ export async function readLogs(db: Queryable, ranges: readonly LogRange[]): Prom
       ), page AS (
         SELECT n, max(seq) AS last, sum(bytes) AS bytes FROM size WHERE bytes_before < max_bytes AND place <= $6 GROUP BY n
       ), due AS MATERIALIZED (
-        SELECT n, last, sum(bytes) OVER (ORDER BY n) - bytes < $7 AS fits FROM page
+        SELECT n, last, sum(bytes) OVER (ORDER BY n) - bytes::numeric < $7 AS fits FROM page
       )
       SELECT d.n::int, l.seq, l.is_event, l.json
       FROM due AS d JOIN wanted AS w ON w.n = d.n CROSS JOIN LATERAL (

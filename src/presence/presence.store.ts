@@ -11,7 +11,7 @@ export interface OtherLease {
 
 export async function takeLease(db: Queryable, nodeId: string, leaseMs: number): Promise<void> {
   await db.query(
-    `INSERT INTO presence_nodes (node_id, expires_at) VALUES ($1, now() + $2 * interval '1 ms')
+    `INSERT INTO presence_nodes (node_id, expires_at) VALUES ($1, now() + $2::float8 * interval '1 ms')
       ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at`,
     [nodeId, leaseMs],
   );
@@ -22,7 +22,7 @@ export async function renewLease(db: Queryable, nodeId: string, leaseMs: number)
   const { rows } = await db.query<{ node_id: string; remaining_ms: number }>({
     name: 'renew_lease',
     text: `WITH renewed AS (
-        UPDATE presence_nodes SET expires_at = now() + $2 * interval '1 ms' WHERE node_id = $1 RETURNING node_id
+        UPDATE presence_nodes SET expires_at = now() + $2::float8 * interval '1 ms' WHERE node_id = $1 RETURNING node_id
       )
       SELECT node_id, $2::float8 AS remaining_ms FROM renewed
       UNION ALL
@@ -70,7 +70,11 @@ export async function writePresence(
 
 /** Sends payloads, in one transaction, and writes nothing. */
 export async function sendSignals(db: Queryable, payloads: readonly string[]): Promise<void> {
-  await db.query({ name: 'send_signals', text: 'SELECT bus_notify(payload) FROM unnest($1::text[]) AS payload', values: [payloads] });
+  await db.query({
+    name: 'send_signals',
+    text: 'SELECT bus_notify(payload) FROM pg_catalog.unnest($1::text[]) AS payload',
+    values: [payloads],
+  });
 }
 
 /** Who is online in a room through one node. */
@@ -89,7 +93,7 @@ export async function readPresence(
     text: `SELECT wanted.room_id, online.node_id, online.user_ids, online.usernames
       FROM unnest($1::smallint[], $2::uuid[]) AS wanted (bucket, room_id)
       CROSS JOIN LATERAL (
-        SELECT p.node_id, array_agg(p.user_id) AS user_ids, array_agg(p.username) AS usernames FROM room_presence AS p
+        SELECT p.node_id, pg_catalog.array_agg(p.user_id) AS user_ids, pg_catalog.array_agg(p.username) AS usernames FROM room_presence AS p
         WHERE p.bucket = wanted.bucket AND p.room_id = wanted.room_id GROUP BY p.node_id
       ) AS online
       UNION ALL
