@@ -91,6 +91,16 @@ export class AccessTokens {
     return { userId: sub, username: name, sessionId: sid, expiresAtMs: exp * 1_000 };
   }
 
+  /** The session that a token is or was of, whether or not it has expired; undefined where it is no token of ours. */
+  sessionOf(token: string): string | undefined {
+    try {
+      return this.claims(token).sid;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @throws ClientError `unauthenticated` */
   private claims(token: string): Static<typeof claimsSchema> {
     let signed: unknown;
     try {

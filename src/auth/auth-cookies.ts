@@ -1,5 +1,8 @@
 /**
  * The cookies by which a browser carries its tokens: out of reach of scripts, and not sent along by other sites' forms (SameSite=Lax).
+ *
+ * A browser adds them to a request whatever its page says. If the page brings credentials itself, those count, and the cookies of another session are
+ * neither read nor replaced nor cleared.
  */
 import { fastifyCookie } from '@fastify/cookie';
 import type { IncomingHttpHeaders } from 'node:http';

@@ -6,12 +6,14 @@ import { ClientError } from '../protocol/errors.js';
 import { Operation } from '../rest/operation.js';
 import { success, successSchema, type Success } from '../rest/success.js';
 import { userSchema, type User } from '../users/user.store.js';
+import { AccessTokens } from './access-tokens.js';
 import { AllowedOrigins } from './allowed-origins.js';
-import { clearAuthCookies, refreshTokenCookie, setAuthCookies } from './auth-cookies.js';
+import { accessTokenCookie, clearAuthCookies, refreshTokenCookie, setAuthCookies } from './auth-cookies.js';
 import { LoginBody, LogoutBody, PasswordBody, RefreshBody, RegisterBody, SessionParams } from './auth.dto.js';
-import { AuthGuard, CurrentIdentity, foreignPage, type Identity } from './auth.guard.js';
+import { AuthGuard, bearerToken, CurrentIdentity, foreignPage, type Identity } from './auth.guard.js';
 import { AuthService, grantSchema, sessionSchema, type Grant, type LoginName, type Session } from './auth.service.js';
 import { callerOf } from './caller.js';
+import { RefreshTokens } from './refresh-tokens.js';
 
 const cookies = { 'Set-Cookie': 'Both tokens as http-only cookies, SameSite=Lax.' };
 
@@ -19,6 +21,8 @@ const cookies = { 'Set-Cookie': 'Both tokens as http-only cookies, SameSite=Lax.
 export class AuthController {
   constructor(
     private readonly auth: AuthService,
+    private readonly accessTokens: AccessTokens,
+    private readonly refreshTokens: RefreshTokens,
     private readonly origins: AllowedOrigins,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
@@ -60,9 +64,9 @@ export class AuthController {
   @Operation({
     summary: 'Exchange the refresh token for a new pair',
     description:
-      'A second use of a token that was spent ends the session, but for a repetition within seconds, which is answered like the first. With the cookie in the place of refreshToken, only a page of an allowed origin may do it.',
+      'A second use of a token that was spent ends the session, but for a repetition within seconds, which is answered like the first. With the cookie in the place of refreshToken, only a page of an allowed origin may do it, and an Authorization header must be of the same session.',
     answer: grantSchema,
-    headers: cookies,
+    headers: { 'Set-Cookie': 'Both tokens, if a cookie of this session came along; cookies of another session stay.' },
     errors: ['unauthenticated', 'forbidden', 'rate_limited', 'unavailable'],
   })
   async refresh(
@@ -70,20 +74,27 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Grant> {
-    return this.withCookies(request, reply, await this.auth.refresh(body.refreshToken ?? this.cookieToken(request), callerOf(request)));
+    const grant = await this.auth.refresh(body.refreshToken ?? this.cookieToken(request), callerOf(request));
+    const sessionId = this.refreshTokens.sessionOf(grant.tokens.refreshToken);
+    return sessionId !== undefined && this.cookieSessions(request).includes(sessionId) ? this.withCookies(request, reply, grant) : grant;
   }
 
   @Post('logout')
   @HttpCode(200)
   @UseGuards(AuthGuard)
-  @Operation({ summary: 'End this session, another, or all', description: 'Their sockets are closed with 4501.', answer: successSchema })
+  @Operation({
+    summary: 'End this session, another, or all',
+    description: 'Their sockets are closed with 4501, and cookies of one of them are cleared.',
+    answer: successSchema,
+  })
   async logout(
     @Body() { sessionId, all }: LogoutBody,
     @CurrentIdentity() identity: Identity,
+    @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Success> {
-    await this.auth.logout(identity, { sessionId: sessionId ?? identity.sessionId, all: all === true });
-    if (all === true || (sessionId ?? identity.sessionId) === identity.sessionId) clearAuthCookies(reply);
+    const ended = await this.auth.logout(identity, { sessionId: sessionId ?? identity.sessionId, all: all === true });
+    this.clearCookiesOf(ended, request, reply);
     return success;
   }
 
@@ -105,10 +116,11 @@ export class AuthController {
   async endSession(
     @Param() { id }: SessionParams,
     @CurrentIdentity() identity: Identity,
+    @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Success> {
     await this.auth.endSession(identity, id);
-    if (id === identity.sessionId) clearAuthCookies(reply);
+    this.clearCookiesOf([id], request, reply);
     return success;
   }
 
@@ -121,8 +133,14 @@ export class AuthController {
     answer: successSchema,
     errors: ['forbidden', 'rate_limited', 'overloaded'],
   })
-  async changePassword(@Body() body: PasswordBody, @CurrentIdentity() identity: Identity): Promise<Success> {
-    await this.auth.changePassword(identity, body.current_password, body.new_password);
+  async changePassword(
+    @Body() body: PasswordBody,
+    @CurrentIdentity() identity: Identity,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<Success> {
+    const ended = await this.auth.changePassword(identity, body.current_password, body.new_password);
+    this.clearCookiesOf(ended, request, reply);
     return success;
   }
 
@@ -138,11 +156,24 @@ export class AuthController {
     return grant;
   }
 
+  /** The sessions of the cookies that came along, also of a token that has expired. */
+  private cookieSessions(request: FastifyRequest): string[] {
+    const [access, refresh] = [accessTokenCookie(request) ?? '', refreshTokenCookie(request) ?? ''];
+    return [this.accessTokens.sessionOf(access), this.refreshTokens.sessionOf(refresh)].filter((id) => id !== undefined);
+  }
+
+  private clearCookiesOf(ended: readonly string[], request: FastifyRequest, reply: FastifyReply): void {
+    if (this.cookieSessions(request).some((id) => ended.includes(id))) clearAuthCookies(reply);
+  }
+
   private cookieToken(request: FastifyRequest): string {
     const token = refreshTokenCookie(request);
     if (token === undefined)
       throw new ClientError('unauthenticated', 'There is no refresh token, neither refreshToken in the body nor the cookie.');
     if (!this.origins.allows(request)) throw foreignPage();
+    const bearer = bearerToken(request);
+    if (bearer !== undefined && this.accessTokens.sessionOf(bearer) !== this.refreshTokens.sessionOf(token))
+      throw new ClientError('unauthenticated', 'The Authorization header and the cookie are of two sessions: send refreshToken.');
     return token;
   }
 }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { createParamDecorator, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { ClientError } from '../protocol/errors.js';
@@ -63,7 +64,11 @@ export const CurrentIdentity = createParamDecorator((_data: unknown, context: Ex
   return identity;
 });
 
-function bearerToken({ headers }: FastifyRequest): string | undefined {
+/**
+ * The token of an Authorization header; undefined without such a header. For the socket's handshake too.
+ * @throws ClientError `unauthenticated` for a header that has no token: a client that brings it does not mean the cookie
+ */
+export function bearerToken({ headers }: { readonly headers: IncomingHttpHeaders }): string | undefined {
   if (headers.authorization === undefined) return undefined;
   const [, token] = /^bearer +(\S+) *$/i.exec(headers.authorization) ?? [];
   if (token === undefined) throw new ClientError('unauthenticated', 'The Authorization header must be: Bearer, a space, an access token.');

@@ -149,10 +149,14 @@ export class AuthService {
     throw invalidRefreshToken();
   }
 
-  /** Ends a session of the user, by default the one that asks, or all. One that is not the user's, or is over, is passed over. */
-  async logout({ userId, sessionId }: Identity, which: { sessionId?: string; all?: boolean } = {}): Promise<void> {
-    if (which.all === true) await endSessions(this.db, userId);
-    else await endSession(this.db, userId, which.sessionId ?? sessionId);
+  /**
+   * Ends a session of the user, by default the one that asks, or all. One that is not the user's, or is over, is passed over.
+   * @returns the sessions that it ended
+   */
+  async logout({ userId, sessionId }: Identity, which: { sessionId?: string; all?: boolean } = {}): Promise<string[]> {
+    if (which.all === true) return endSessions(this.db, userId);
+    const id = which.sessionId ?? sessionId;
+    return (await endSession(this.db, userId, id)) ? [id] : [];
   }
 
   /** The user's live sessions, the one that was used last first. */
@@ -170,21 +174,23 @@ export class AuthService {
    * Changes the password and ends every session of the user but the one that asks.
    * @throws ClientError `forbidden` where the current password is another; `unauthenticated` where the session ended while the password
    *   waited to be hashed; `rate_limited`, `overloaded`, `unavailable`
+   * @returns the sessions that it ended
    */
-  changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string): Promise<void> {
+  changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string): Promise<string[]> {
     return this.limits.guess([['passwordOfUser', userId]], async () => {
       const account = await findAccountById(this.db, userId);
       const { matches } = await this.passwords.check(currentPassword, account?.passwordHash);
       if (account === undefined || !matches) throw new ClientError('forbidden', 'The current password is wrong.');
       const newHash = await this.passwords.hash(newPassword);
-      await this.db.transaction(async (db) => {
+      const ended = await this.db.transaction(async (db) => {
         // The sessions in a statement of their own, after the row of the user is locked: see insertSession.
         const changed = await changePassword(db, userId, account.passwordVersion, newHash);
         if (!changed) throw new ClientError('forbidden', 'The password was changed just now by another session.');
         if (!(await holdLiveSession(db, { userId, sessionId }))) throw sessionEnded();
-        await endSessions(db, userId, sessionId);
+        return endSessions(db, userId, sessionId);
       });
       this.log.info({ user: userId }, 'a password was changed');
+      return ended;
     });
   }
 

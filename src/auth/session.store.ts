@@ -109,12 +109,13 @@ export async function endSession(db: Queryable, userId: string, sessionId: strin
   return rowCount === 1;
 }
 
-/** Ends every session of the user, but the one to be kept. */
-export async function endSessions(db: Queryable, userId: string, keptId: string | null = null): Promise<void> {
-  await db.query('UPDATE sessions SET ended_at = now() WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL', [
-    userId,
-    keptId,
-  ]);
+/** Ends every session of the user, but the one to be kept. @returns those that it ended */
+export async function endSessions(db: Queryable, userId: string, keptId: string | null = null): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(
+    'UPDATE sessions SET ended_at = now() WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL RETURNING id',
+    [userId, keptId],
+  );
+  return rows.map(({ id }) => id);
 }
 
 /**
