@@ -86,7 +86,7 @@ describe(`with ${rooms} rooms and ${messagesInHuge + messagesElsewhere} messages
 
   const rangeOf = (roomId: string, after: number) => ({ roomId, after, upTo: messagesInHuge, maxBytes: 1_048_576 });
   const ofAnn = (ids: readonly string[]) => ids.map((roomId) => ({ roomId, userId: ann.id }));
-  const member = { history: 'shared', joinedSeq: 0, lastSeq: messagesInHuge } as const;
+  const member = { hiddenTo: 0, lastSeq: messagesInHuge };
   /** Every statement that is asked for while people talk, join and look around. */
   const reads: [string, (on: Queryable) => Promise<unknown>][] = [
     ['the newest history', (on) => readHistory(on, huge, member, 50, { before: Number.MAX_SAFE_INTEGER })],

@@ -23,18 +23,17 @@ export interface HistoryPage {
 const lookedThrough = 50_000;
 
 /**
- * A page of a room's messages, newest first. Where the room's history is `joined`, it ends at the member's join.
+ * A page of a room's messages, newest first. It ends where the room's log is hidden from the member.
  * @param authorId only messages of this user; then a page may have fewer than `limit`, even none, and a cursor to go on by
  */
 export async function readHistory(
   db: Queryable,
   roomId: string,
-  { history, joinedSeq, lastSeq }: Pick<Membership, 'history' | 'joinedSeq' | 'lastSeq'>,
+  { hiddenTo, lastSeq }: Pick<Membership, 'hiddenTo' | 'lastSeq'>,
   limit: number,
   place: Place,
   authorId?: string,
 ): Promise<HistoryPage> {
-  const hiddenTo = history === 'joined' ? joinedSeq : 0;
   // Not above the seq at which the user was a member: what came since may be above the end of the membership.
   const older = (before: number, count: number): Promise<Stretch> => {
     const below = Math.min(before, lastSeq + 1);

@@ -22,7 +22,7 @@ export const resyncReasons = {
   epoch_changed: 'The database may have lost commits: forget what you hold of the room, and read its history anew.',
   ahead_of_room: 'last_seen_seq is above the room’s last seq: forget what you hold of the room, and read its history anew.',
   history_hidden:
-    'The part after last_seen_seq begins before your join, in a room that doesn’t show it: the stream goes on after last_seq.',
+    'The room does not show you what is at or below last_seq, such as what was said before your join: the stream goes on after last_seq.',
   gap_in_log: 'A seq is missing from the database, which only tampering makes: read the history anew.',
 } as const;
 export type ResyncReason = keyof typeof resyncReasons;

@@ -188,10 +188,10 @@ export class RoomStreams implements Subscriber {
     id: CommandId | undefined,
   ): void {
     const { feed } = this.parts;
-    const { lastSeq, history, joinedSeq } = membership;
+    const { lastSeq, hiddenTo } = membership;
     const head = Math.max(lastSeq, subscription.room.lastSeq);
     this.replyJoined(subscription.room.roomId, head, id);
-    const hidden = history === 'joined' && seen !== undefined && seen < joinedSeq;
+    const hidden = seen !== undefined && seen < hiddenTo;
     const reason =
       epoch !== undefined && epoch !== feed.epoch ? 'epoch_changed' : seen !== undefined && seen > head ? 'ahead_of_room' : undefined;
     if (seen === undefined || reason !== undefined) {
@@ -199,9 +199,9 @@ export class RoomStreams implements Subscriber {
       if (reason !== undefined) subscription.resync(reason, id);
       return;
     }
-    subscription.begin(membership, hidden ? joinedSeq : seen, id);
+    subscription.begin(membership, hidden ? hiddenTo : seen, id);
     if (hidden)
-      this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: joinedSeq, epoch: feed.epoch }, id);
+      this.reply('resync', { room_id: subscription.room.roomId, reason: 'history_hidden', last_seq: hiddenTo, epoch: feed.epoch }, id);
     void this.catchUp();
   }
 

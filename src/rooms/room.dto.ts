@@ -46,12 +46,12 @@ export class RoomChangesBody {
 
   @Optional()
   @OneOf(['shared', 'joined'])
-  @Means('Whether members may read what is older than their own join.')
+  @Means('Whether members may read what is older than their own join. A change to shared shows nothing that was said before it.')
   readonly history?: History | null;
 
   @Optional()
   @TrueOrFalse()
-  @Means('Members stay members either way; who was invited may still come in.')
+  @Means('Members stay members either way; an invitation stays good. A room that is opened shows newcomers nothing that was said before.')
   readonly private?: boolean | null;
 }
 

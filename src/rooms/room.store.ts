@@ -4,7 +4,7 @@ import { roomBucket } from '../database/bucket.js';
 import { time, uuid } from '../protocol/fields.js';
 
 const historySchema = Type.Enum(['shared', 'joined'], {
-  description: 'who may read what is older than its own join: every member (shared), or nobody (joined)',
+  description: 'whether members may read what is older than their own join; a change to shared shows nothing that was said before it',
 });
 export type History = Static<typeof historySchema>;
 export const roleSchema = Type.Enum(['owner', 'admin', 'member']);
@@ -31,11 +31,29 @@ const roomColumns = 'r.id, r.name, r.description, r.history, r.private, r.create
 export interface Membership {
   /** The newest seq of the room, 0 in one where nothing happened yet. */
   lastSeq: number;
-  history: History;
-  /** The seq of the join: what is above it was said in the member's presence. 0 for who made the room. */
+  /** The seq of the join: what is above it was said in the member's presence. 0 for the user who made the room. */
   joinedSeq: number;
+  /** The member may read what is above this seq, which is at most `joinedSeq`. */
+  hiddenTo: number;
   role: Role;
 }
+
+interface MembershipRow {
+  last_seq: number;
+  joined_seq: number;
+  hidden_to: number;
+  role: Role;
+}
+
+const membershipOf = ({ last_seq: lastSeq, joined_seq: joinedSeq, hidden_to: hiddenTo, role }: MembershipRow): Membership => ({
+  lastSeq,
+  joinedSeq,
+  hiddenTo,
+  role,
+});
+
+/** I7: what was said since the join is the member's; older entries only where the room shares them, and from where it does. */
+const hiddenTo = `CASE r.history WHEN 'joined' THEN m.joined_seq ELSE least(m.joined_seq, r.shared_from) END AS hidden_to`;
 
 /**
  * What a user may do in a room, by primary keys alone. One path for 'no such room' and 'not a member': who has no access can't tell them apart.
@@ -43,16 +61,16 @@ export interface Membership {
  * @throws ClientError `unavailable`
  */
 export async function findMembership(db: Queryable, roomId: string, userId: string): Promise<Membership | undefined> {
-  const { rows } = await db.query<{ last_seq: number; history: History; joined_seq: number; role: Role }>({
+  const { rows } = await db.query<MembershipRow>({
     name: 'find-membership',
-    text: `SELECT r.last_seq, r.history, m.joined_seq, m.role
+    text: `SELECT r.last_seq, m.joined_seq, ${hiddenTo}, m.role
       FROM rooms AS r
       JOIN room_members AS m ON m.bucket = r.bucket AND m.room_id = r.id
       WHERE r.bucket = $1 AND r.id = $2 AND m.user_id = $3`,
     values: [roomBucket(roomId), roomId, userId],
   });
   const [row] = rows;
-  return row && { lastSeq: row.last_seq, history: row.history, joinedSeq: row.joined_seq, role: row.role };
+  return row && membershipOf(row);
 }
 
 export interface MembershipKey {
@@ -65,13 +83,13 @@ export interface MembershipKey {
  * @throws ClientError `unavailable`
  */
 export async function findMemberships(db: Queryable, keys: readonly MembershipKey[]): Promise<(Membership | undefined)[]> {
-  const { rows } = await db.query<{ n: number; last_seq: number; history: History; joined_seq: number; role: Role }>({
+  const { rows } = await db.query<MembershipRow & { n: number }>({
     name: 'find-memberships',
     // LATERAL with a LIMIT keeps the planner on the primary keys, whatever it knows of the tables.
-    text: `SELECT w.n::int, r.last_seq, r.history, m.joined_seq, m.role
+    text: `SELECT w.n::int, r.last_seq, m.joined_seq, ${hiddenTo}, m.role
       FROM unnest($1::smallint[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS w (bucket, room_id, user_id, n)
       CROSS JOIN LATERAL (
-        SELECT rooms.last_seq, rooms.history FROM rooms WHERE rooms.bucket = w.bucket AND rooms.id = w.room_id LIMIT 1
+        SELECT rooms.last_seq, rooms.history, rooms.shared_from FROM rooms WHERE rooms.bucket = w.bucket AND rooms.id = w.room_id LIMIT 1
       ) AS r
       CROSS JOIN LATERAL (
         SELECT rm.joined_seq, rm.role FROM room_members AS rm
@@ -80,7 +98,7 @@ export async function findMemberships(db: Queryable, keys: readonly MembershipKe
     values: [keys.map(({ roomId }) => roomBucket(roomId)), keys.map(({ roomId }) => roomId), keys.map(({ userId }) => userId)],
   });
   const found: (Membership | undefined)[] = keys.map(() => undefined);
-  for (const row of rows) found[row.n - 1] = { lastSeq: row.last_seq, history: row.history, joinedSeq: row.joined_seq, role: row.role };
+  for (const row of rows) found[row.n - 1] = membershipOf(row);
   return found;
 }
 
@@ -106,7 +124,8 @@ export async function findVisibleRoom(db: Queryable, roomId: string, userId: str
 export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history' | 'private'>>;
 
 /**
- * The events that tell it, and the lock of the room, are the caller's.
+ * The events that tell it, and the lock of the room, are the caller's. What the room did not show until now stays hidden (I7): where it begins to share
+ * its history, or is opened to people who were not invited, it shares what comes after its last seq.
  * @param before ISO 8601; arriving later than this, by the server's clock, the statement changes nothing
  * @returns false when it was too late
  */
@@ -118,7 +137,8 @@ export async function updateRoom(
 ): Promise<boolean> {
   const { rowCount } = await db.query(
     `UPDATE rooms SET name = coalesce($3, name), description = coalesce($4, description), history = coalesce($5, history),
-        private = coalesce($6, private)
+        private = coalesce($6, private),
+        shared_from = CASE WHEN history = 'joined' AND $5 = 'shared' OR private AND NOT $6 THEN last_seq ELSE shared_from END
       WHERE bucket = $1 AND id = $2 AND ($7::timestamptz IS NULL OR clock_timestamp() < $7)`,
     [roomBucket(roomId), roomId, name, description, history, isPrivate, before],
   );
