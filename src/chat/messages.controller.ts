@@ -69,6 +69,8 @@ export class MessagesController {
     const { content } = body;
     const problem = contentProblem(content);
     if (problem !== undefined) throw problem;
+    // Before the room's lock, which the writer takes: a stranger can neither hold the room up nor tell by the time that it is there.
+    if ((await findMembership(this.db, id, userId)) === undefined) throw new ClientError('room_not_found');
     const clientMsgId = body.client_msg_id ?? undefined;
     const stored = await this.chat.send({ roomId: id, userId, content, ...(clientMsgId !== undefined && { clientMsgId }) }).catch(hideRoom);
     return {

@@ -26,6 +26,7 @@ export interface NewInvite {
   maxUses: number | undefined;
 }
 
+const usable = 'expires_at > now() AND (max_uses IS NULL OR uses < max_uses)';
 const columns = 'id, created_by, created_at, expires_at, max_uses, uses';
 
 /** Takes away by the way those of the room that are of no use any more. The lock of the room is the caller's. @returns undefined where the room has `maxInvites` already */
@@ -50,7 +51,7 @@ export async function insertInvite(
 export async function listInvites(db: Queryable, roomId: string, createdBy?: string): Promise<Invite[]> {
   const { rows } = await db.query<Invite>(
     `SELECT ${columns} FROM room_invites
-      WHERE bucket = $1 AND room_id = $2 AND ($3::uuid IS NULL OR created_by = $3) AND expires_at > now() AND (max_uses IS NULL OR uses < max_uses)
+      WHERE bucket = $1 AND room_id = $2 AND ($3::uuid IS NULL OR created_by = $3) AND ${usable}
       ORDER BY id`,
     [roomBucket(roomId), roomId, createdBy],
   );
@@ -71,11 +72,21 @@ export async function deleteInvitesBy(db: Queryable, roomId: string, userId: str
   await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2 AND created_by = $3', [roomBucket(roomId), roomId, userId]);
 }
 
+/** Whether it could be used now; nothing is locked. */
+export async function hasInvite(db: Queryable, roomId: string, secretHash: Buffer): Promise<boolean> {
+  const { rowCount } = await db.query(`SELECT FROM room_invites WHERE bucket = $1 AND room_id = $2 AND secret_hash = $3 AND ${usable}`, [
+    roomBucket(roomId),
+    roomId,
+    secretHash,
+  ]);
+  return rowCount === 1;
+}
+
 /** Uses an invitation once. @returns who made it; undefined where it is unknown, expired or used up */
 export async function useInvite(db: Queryable, roomId: string, secretHash: Buffer): Promise<string | undefined> {
   const { rows } = await db.query<{ created_by: string }>(
     `UPDATE room_invites SET uses = uses + 1
-      WHERE bucket = $1 AND room_id = $2 AND secret_hash = $3 AND expires_at > now() AND (max_uses IS NULL OR uses < max_uses)
+      WHERE bucket = $1 AND room_id = $2 AND secret_hash = $3 AND ${usable}
       RETURNING created_by`,
     [roomBucket(roomId), roomId, secretHash],
   );

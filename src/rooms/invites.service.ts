@@ -8,7 +8,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { Database } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
 import { decodeInvite, encodeInvite, hashSecret, newSecret } from './invite-code.js';
-import { deleteInvite, insertInvite, inviteSchema, listInvites, useInvite, type Invite } from './invite.store.js';
+import { deleteInvite, hasInvite, insertInvite, inviteSchema, listInvites, useInvite, type Invite } from './invite.store.js';
 import { addMember, findMembers, lockRoom } from './member.store.js';
 import { joined } from './members.service.js';
 import { findMembership, type Membership } from './room.store.js';
@@ -28,6 +28,7 @@ export class InvitesService {
 
   /** By any member. @throws ClientError `room_not_found` for who is no member, `conflict` where there are too many, `unavailable` */
   async create(roomId: string, userId: string, { expiresInS, maxUses }: { expiresInS: number; maxUses?: number }): Promise<InviteWithCode> {
+    await this.membership(roomId, userId); // before the lock: a stranger can't hold the room up
     const secret = newSecret(roomId);
     const invite = await this.db.transaction(async (db) => {
       await lockRoom(db, roomId); // so that none is made after a kick has taken them all away
@@ -60,6 +61,9 @@ export class InvitesService {
     const secret = decodeInvite(code);
     if (secret === undefined) throw ofNoUse();
     const { roomId } = secret;
+    // Before the lock: a guess can't hold the room up. To a member, a code that is used up is good.
+    const isGood = (await hasInvite(this.db, roomId, hashSecret(secret))) || (await findMembership(this.db, roomId, userId)) !== undefined;
+    if (!isGood) throw ofNoUse();
     await this.db.transaction(async (db) => {
       await lockRoom(db, roomId);
       if ((await findMembers(db, roomId, [userId])).has(userId)) return;

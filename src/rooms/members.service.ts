@@ -169,9 +169,10 @@ export class MembersService {
     });
   }
 
-  /** The roles that are read here are those at the seq that `work` takes. */
-  private hold(roomId: string, actorId: string, userId: string, work: (room: HeldRoom) => Promise<void>): Promise<void> {
-    return this.db.transaction(async (db) => {
+  /** The roles that are read here are those at the seq that `work` takes. A stranger is refused before the lock, so that it can't hold the room up. */
+  private async hold(roomId: string, actorId: string, userId: string, work: (room: HeldRoom) => Promise<void>): Promise<void> {
+    if ((await findMembership(this.db, roomId, actorId)) === undefined) throw new ClientError('room_not_found');
+    await this.db.transaction(async (db) => {
       await lockRoom(db, roomId);
       const members = await findMembers(db, roomId, [actorId, userId]);
       const actor = members.get(actorId);

@@ -63,7 +63,7 @@ export class RoomsQuery {
 
   @Optional()
   @Uuid()
-  @Means('Only rooms that are older than the room of this id: the last of the page before.')
+  @Means('Only rooms that are older than the room of this id: the last of the page before, even if it is deleted or hidden by now.')
   readonly before?: string;
 
   @Optional()

@@ -120,6 +120,15 @@ export async function findVisibleRoom(db: Queryable, roomId: string, userId: str
   return rows[0];
 }
 
+/** Also of a room that was deleted, or that the user does not see. */
+export async function findCreationTime(db: Queryable, roomId: string): Promise<string | undefined> {
+  const { rows } = await db.query<Pick<Room, 'created_at'>>('SELECT created_at FROM rooms WHERE bucket = $1 AND id = $2', [
+    roomBucket(roomId),
+    roomId,
+  ]);
+  return rows[0]?.created_at;
+}
+
 /** What may be changed of a room. */
 export type RoomChanges = Partial<Pick<Room, 'name' | 'description' | 'history' | 'private'>>;
 
@@ -145,13 +154,9 @@ export async function updateRoom(
   return rowCount === 1;
 }
 
-/** Takes a room from everybody: its members, bans and invitations are gone. Its log stays, for it is append-only. The last event, and the lock, are the caller's. */
+/** Takes a room from everybody: its members, bans and invitations are gone. Its log stays. The last event, and the lock, are the caller's. */
 export async function deleteRoom(db: Queryable, roomId: string): Promise<void> {
-  const key = [roomBucket(roomId), roomId];
-  await db.query('DELETE FROM room_members WHERE bucket = $1 AND room_id = $2', key);
-  await db.query('DELETE FROM room_bans WHERE bucket = $1 AND room_id = $2', key);
-  await db.query('DELETE FROM room_invites WHERE bucket = $1 AND room_id = $2', key);
-  await db.query('UPDATE rooms SET deleted_at = now() WHERE bucket = $1 AND id = $2', key);
+  await db.query('SELECT forget_room($1)', [roomId]);
 }
 
 export interface NewRoom {

@@ -13,12 +13,14 @@ import { claimName, findOldClaim, releaseName, serverTime, takeOverName, type Cl
 import {
   deleteRoom,
   findMembership,
+  findCreationTime,
   findRoom,
   findVisibleRoom,
   insertRoom,
   listOwnRooms,
   listRooms,
   updateRoom,
+  type Membership,
   type NewRoom,
   type OwnRoom,
   type Room,
@@ -53,15 +55,15 @@ export class RoomsService {
   /**
    * The rooms that a user sees, newest first.
    * @param before the id of a room: only older ones
-   * @throws ClientError `invalid_payload` when `before` is no room, `unavailable`
+   * @throws ClientError `invalid_payload` when `before` is no id of a room, `unavailable`
    */
   async list(userId: string, { before, ...filter }: RoomsPage): Promise<Room[]> {
-    return listRooms(this.db, userId, { ...filter, ...(await this.olderThan(before, userId)) });
+    return listRooms(this.db, userId, { ...filter, ...(await this.olderThan(before)) });
   }
 
   /** The rooms that a user is a member of, with its role in each; else as `list`. */
   async listOwn(userId: string, { before, ...filter }: RoomsPage): Promise<OwnRoom[]> {
-    return listOwnRooms(this.db, userId, { ...filter, ...(await this.olderThan(before, userId)) });
+    return listOwnRooms(this.db, userId, { ...filter, ...(await this.olderThan(before)) });
   }
 
   /** @throws ClientError `room_not_found`, also where the room is private and the user no member; `unavailable` */
@@ -77,9 +79,8 @@ export class RoomsService {
    * @throws ClientError `room_not_found` for who is no member, `forbidden` for a plain member, `conflict` when the name is taken, `unavailable`
    */
   async change(roomId: string, actorId: string, wanted: RoomChanges): Promise<Room> {
-    const membership = await findMembership(this.db, roomId, actorId);
-    if (membership === undefined) throw new ClientError('room_not_found');
-    if (membership.role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
+    const { role } = await this.membership(roomId, actorId);
+    if (role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
     const { name: oldName } = await this.get(roomId, actorId);
     const isOtherName = wanted.name !== undefined && comparisonKey(wanted.name) !== comparisonKey(oldName);
     const claim = isOtherName && wanted.name !== undefined ? await this.claimed(wanted.name, roomId) : undefined;
@@ -101,6 +102,7 @@ export class RoomsService {
    * @throws ClientError `room_not_found` for who is no member, `forbidden` unless by the owner, `unavailable`
    */
   async delete(roomId: string, actorId: string): Promise<void> {
+    await this.membership(roomId, actorId);
     const name = await this.db.transaction(async (db) => {
       await lockRoom(db, roomId);
       const [room, members] = [await findRoom(db, roomId), await findMembers(db, roomId, [actorId])];
@@ -114,12 +116,23 @@ export class RoomsService {
     await releaseName(this.db, { key: comparisonKey(name), roomId });
   }
 
-  private async olderThan(roomId: string | undefined, userId: string): Promise<Pick<RoomFilter, 'before'>> {
+  /**
+   * A page goes on also where the room that it ended with was deleted meanwhile, or is hidden by now. An id of no room has its place by the time
+   * in it (RFC 9562, section 5.7), so that the answer does not tell whether a hidden room is there.
+   */
+  private async olderThan(roomId: string | undefined): Promise<Pick<RoomFilter, 'before'>> {
     if (roomId === undefined) return {};
-    const before = await findVisibleRoom(this.db, roomId, userId);
-    if (before === undefined)
+    const created_at = (await findCreationTime(this.db, roomId)) ?? timeOf(roomId);
+    if (created_at === undefined)
       throw new ClientError('invalid_payload', 'before: is no room', { fields: [{ field: 'before', message: 'is no room' }] });
-    return { before };
+    return { before: { id: roomId, created_at } };
+  }
+
+  /** Asked before the room is locked: a stranger can't hold it up. */
+  private async membership(roomId: string, userId: string): Promise<Membership> {
+    const membership = await findMembership(this.db, roomId, userId);
+    if (membership === undefined) throw new ClientError('room_not_found');
+    return membership;
   }
 
   private async claimed(name: string, roomId: string): Promise<Claim> {
@@ -137,6 +150,12 @@ export class RoomsService {
     if (room !== undefined && comparisonKey(room.name) === key) return undefined;
     return takeOverName(this.db, key, claimedFor, roomId);
   }
+}
+
+/** ISO 8601, from a UUID of version 7, of which PostgreSQL can't read the time where it is after the year 9999; undefined for another. */
+function timeOf(id: string): string | undefined {
+  const ms = Number.parseInt(id.replace('-', '').slice(0, 12), 16);
+  return id[14] === '7' ? new Date(Math.min(ms, Date.UTC(9999, 0))).toISOString() : undefined;
 }
 
 interface ReplacedName {
