@@ -38,7 +38,9 @@ export class HistoryQuery {
 
   @Optional()
   @QueryWholeNumber(1, limits.historyPageMax)
-  @Means('So many messages at most.', { default: historyPage })
+  @Means('So many messages at most. A page ends at 1 MiB too: whether more follow is told by the cursors, not by the number.', {
+    default: historyPage,
+  })
   readonly limit?: number;
 }
 

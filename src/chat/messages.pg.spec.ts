@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { startNode, type TestNode } from '../../test/support/node.js';
 import { type Answer } from '../../test/support/any-call.js';
 import { call, createRoom, registerUser, type TestUser } from '../../test/support/rest.js';
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.js';
-import { Database } from '../database/database.js';
+import { connectionConfig, Database } from '../database/database.js';
 import { findMembership, type Membership } from '../rooms/room.store.js';
 import { newest, readHistory } from './history.store.js';
 
@@ -245,6 +247,117 @@ describe('history', () => {
         expect([place, (JSON.parse(messages[0] ?? '{}') as Message).seq, newerCursor ?? null]).toEqual([place, 3, null]);
       }
     }
+  });
+
+  describe('of large messages', () => {
+    const [pageBytes, entryBytes] = [1_048_576, 400_000];
+    const scripts = ['x', '"', '\u{1f4a5}', 'я', '\u001f\\'];
+    /** The first are 65,536 bytes each, and 393,216 in JSON; then there are all sizes, in several scripts. */
+    const contents = [
+      ...Array.from({ length: 12 }, () => '\u0001'.repeat(65_536)),
+      ...Array.from({ length: 30 }, (_, n) => (scripts[n % 5] ?? '').repeat(2_100 * (n + 1)).slice(0, 65_536)),
+      ...Array.from({ length: 80 }, (_, n) => `small ${n}`),
+    ];
+    let room: string;
+    let raw: string[];
+
+    beforeAll(async () => {
+      room = await createRoom(node.url, ann.token, 'large messages');
+      await db.sql.query('INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, c FROM unnest($3::text[]) AS c', [
+        room,
+        ann.id,
+        contents,
+      ]);
+      raw = contents.toReversed();
+    });
+
+    const sized = async (query: string): Promise<Page> => {
+      const read = await page(ann, room, query);
+      const bytes = Buffer.byteLength(JSON.stringify(read));
+      expect(bytes).toBeLessThan(pageBytes + 1_000);
+      // No shorter than it has to be: the next message would not have fitted.
+      if (read.messages.length < 100 && ![read.next_cursor, read.newer_cursor].includes(null))
+        expect(bytes).toBeGreaterThan(pageBytes / 2 - entryBytes);
+      return read;
+    };
+
+    it.each(['', `&author=`])('a page ends by its bytes, and who pages on reads each message once, in both directions%s', async (by) => {
+      const author = by && by + ann.id;
+      const down: string[] = [];
+      for (let cursor: number | null = Number.MAX_SAFE_INTEGER; cursor !== null;) {
+        const read: Page = await sized(`?limit=100&cursor=${cursor}${author}`);
+        expect(read.messages.length).toBeGreaterThan(0);
+        down.push(...read.messages.map(({ content }) => content));
+        cursor = read.next_cursor;
+      }
+      expect(down.length).toBe(raw.length);
+      expect(down.every((content, n) => content === raw[n])).toBe(true);
+      const up: string[] = [];
+      for (let after: number | null | undefined = 0; typeof after === 'number';) {
+        const read: Page = await sized(`?limit=100&after=${after}${author}`);
+        expect(read.messages.length).toBeGreaterThan(0);
+        up.push(...read.messages.map(({ content }) => content).toReversed());
+        after = read.newer_cursor;
+      }
+      expect(up.length).toBe(contents.length);
+      expect(up.every((content, n) => content === contents[n])).toBe(true);
+    });
+
+    it('a page around a seq has that one, and goes on in both directions', async () => {
+      for (const limit of [1, 2, 100]) {
+        const seqs: number[] = [];
+        const middle = await sized(`?around=8&limit=${limit}`);
+        seqs.push(...middle.messages.map(({ seq }) => seq));
+        expect(seqs).toContain(8);
+        for (let cursor = middle.next_cursor; cursor !== null;) {
+          const older = await sized(`?before=${cursor}`);
+          seqs.push(...older.messages.map(({ seq }) => seq));
+          cursor = older.next_cursor;
+        }
+        for (let after = middle.newer_cursor; typeof after === 'number';) {
+          const newer = await sized(`?after=${after}`);
+          seqs.unshift(...newer.messages.map(({ seq }) => seq));
+          after = newer.newer_cursor;
+        }
+        expect(seqs).toEqual(contents.map((_, n) => contents.length - n));
+      }
+    });
+
+    it('PostgreSQL reads no more of them from their places than a page has, and one', async () => {
+      const other = await createRoom(node.url, ann.token, 'large and incompressible');
+      const noise = Array.from({ length: 60 }, () => Buffer.from(randomBytes(65_536).map((byte) => 1 + (byte & 127))).toString('latin1'));
+      const contentsOfNoise = noise.map((text) => text.replaceAll('\x80', 'x'));
+      await db.sql.query('INSERT INTO messages (room_id, user_id, content) SELECT $1, $2, c FROM unnest($3::text[]) AS c', [
+        other,
+        ann.id,
+        contentsOfNoise,
+      ]);
+      const client = new pg.Client(connectionConfig(db.url, 'blocks'));
+      await client.connect();
+      const blocks = async (): Promise<number> => {
+        await client.query('SELECT pg_stat_force_next_flush()');
+        const { rows } = await client.query<{ n: string }>(
+          "SELECT toast_blks_read + toast_blks_hit AS n FROM pg_statio_user_tables WHERE relname = 'messages'",
+        );
+        return Number(rows[0]?.n);
+      };
+      const member = (await findMembership(client, other, ann.id)) as Membership;
+      const blocksOf = async (limit: number): Promise<[blocks: number, messages: number]> => {
+        const before = await blocks();
+        const { messages } = await readHistory(client, other, member, limit, newest);
+        return [(await blocks()) - before, messages.length];
+      };
+      try {
+        const [ofOne] = await blocksOf(1);
+        const [ofPage, count] = await blocksOf(60);
+        expect(ofOne).toBeGreaterThan(5);
+        expect(count).toBeGreaterThan(3);
+        expect(count).toBeLessThan(12);
+        expect(ofPage).toBeLessThan(ofOne * (count + 2));
+      } finally {
+        await client.end();
+      }
+    });
   });
 
   it('takes one place at a time', async () => {
