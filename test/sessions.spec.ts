@@ -537,7 +537,7 @@ describe('cookies', () => {
   });
 });
 
-it('what has been over for a day is swept, by two nodes at once, and nothing else', async () => {
+it('what has been over for a day, or unused for 90, is swept, by two nodes at once, and nothing else', async () => {
   const ann = await createPerson(db.sql);
   const room = await createRoom(db.sql, [ann]);
   const insert = (count: number, endedAt: string, expiresAt: string, of = ann.id) =>
@@ -557,10 +557,17 @@ it('what has been over for a day is swept, by two nodes at once, and nothing els
     `INSERT INTO rate_limits (key, points, expire)
       SELECT 'test' || n, 1, extract(epoch FROM now()) * 1000 + CASE WHEN n <= 600 THEN -1000 ELSE 60000 END FROM generate_series(1, 605) AS n`,
   );
+  await db.sql.query(
+    `INSERT INTO known_networks (user_id, network, last_login_at)
+      SELECT $1, decode(lpad(n::text, 4, '0'), 'hex'), now() - CASE WHEN n <= 600 THEN interval '91 days' ELSE interval '89 days' END
+      FROM generate_series(1, 607) AS n`,
+    [ann.id],
+  );
   await Promise.all([one, two].map(({ app }) => app.get(Sweeper).sweep()));
   const left = await db.sql.query('SELECT count(*)::int AS sessions FROM sessions WHERE user_id = $1', [ann.id]);
   expect(left.rows).toEqual([{ sessions: 1 + 3 + 4 }]);
   expect((await db.sql.query("SELECT count(*)::int AS counts FROM rate_limits WHERE key LIKE 'test%'")).rows).toEqual([{ counts: 5 }]);
+  expect((await db.sql.query('SELECT FROM known_networks WHERE user_id = $1', [ann.id])).rowCount).toBe(7);
   const client = await TestClient.connect(two.url, ann.token);
   expect((await client.join(room)).event).toBe('joined_room');
   await client.close();

@@ -139,7 +139,7 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Success> {
-    const ended = await this.auth.changePassword(identity, body.current_password, body.new_password);
+    const ended = await this.auth.changePassword(identity, body.current_password, body.new_password, callerOf(request));
     this.clearCookiesOf(ended, request, reply);
     return success;
   }

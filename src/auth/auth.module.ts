@@ -4,6 +4,7 @@ import { AllowedOrigins } from './allowed-origins.js';
 import { AuthController } from './auth.controller.js';
 import { AuthGuard } from './auth.guard.js';
 import { AuthService } from './auth.service.js';
+import { KeyedHash } from './keyed-hash.js';
 import { Passwords } from './passwords.js';
 import { RateLimits } from './rate-limits.js';
 import { RefreshTokens } from './refresh-tokens.js';
@@ -14,7 +15,7 @@ import { Sweeper } from './sweeper.js';
 @Global()
 @Module({
   controllers: [AuthController],
-  providers: [AccessTokens, AllowedOrigins, AuthGuard, AuthService, Passwords, RateLimits, RefreshTokens, Sessions, Sweeper],
+  providers: [AccessTokens, AllowedOrigins, AuthGuard, AuthService, KeyedHash, Passwords, RateLimits, RefreshTokens, Sessions, Sweeper],
   exports: [AccessTokens, AllowedOrigins, AuthGuard, Sessions],
 })
 export class AuthModule {}

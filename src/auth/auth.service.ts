@@ -26,9 +26,11 @@ import {
   type User,
 } from '../users/user.store.js';
 import { AccessTokens, type Identity } from './access-tokens.js';
-import { networkOf, type Caller } from './caller.js';
+import { networksOf, type Caller } from './caller.js';
+import { KeyedHash } from './keyed-hash.js';
+import { isKnownNetwork } from './known-network.store.js';
 import { Passwords } from './passwords.js';
-import { RateLimits } from './rate-limits.js';
+import { fromNetworks, RateLimits, type Counted } from './rate-limits.js';
 import { hashRefreshToken, RefreshTokens } from './refresh-tokens.js';
 import {
   endSession,
@@ -43,6 +45,9 @@ import {
   type SessionLife,
 } from './session.store.js';
 import { sessionEnded } from './sessions.js';
+
+/** Looked up in the place of an account that is not there. */
+const nobody = '00000000-0000-0000-0000-000000000000';
 
 /** For so long a refresh token may be used again: its first answer may have been lost. */
 const lostAnswerGraceS = 10;
@@ -77,6 +82,7 @@ export class AuthService {
     private readonly db: Database,
     private readonly passwords: Passwords,
     private readonly limits: RateLimits,
+    private readonly hash: KeyedHash,
     private readonly accessTokens: AccessTokens,
     private readonly refreshTokens: RefreshTokens,
     @Inject(CONFIG) config: Config,
@@ -87,42 +93,53 @@ export class AuthService {
 
   /** @throws ClientError `conflict` naming the fields that are taken, `rate_limited`, `overloaded`, `unavailable` */
   async register(username: string, email: string, password: string, caller: Caller): Promise<Grant> {
-    this.passwords.refuseWhenFull();
-    await this.limits.count('registerFromNetwork', networkOf(caller));
-    await this.refuseTaken(username, email); // a hash is dear: don't make one in vain
-    const passwordHash = await this.passwords.hash(password);
-    try {
-      return await this.db.transaction(async (db) => {
-        const user = await insertUser(db, { id: uuidv7(), username, email, passwordHash });
-        return this.startSession(db, user, 0, caller);
-      });
-    } catch (error) {
-      if (!isUniqueViolation(error)) throw error;
-      await this.refuseTaken(username, email);
-      throw new ClientError('conflict');
-    }
+    const networks = networksOf(caller);
+    const limits = fromNetworks('registerFromNetwork', networks);
+    this.limits.refuseFlood(limits);
+    return this.passwords.inTurn(networks, async () => {
+      for (const limit of limits) await this.limits.count(limit);
+      await this.refuseTaken(username, email); // a hash is dear: don't make one in vain
+      const passwordHash = await this.passwords.hash(password);
+      try {
+        return await this.db.transaction(async (db) => {
+          const user = await insertUser(db, { id: uuidv7(), username, email, passwordHash });
+          return this.startSession(db, user, 0, caller);
+        });
+      } catch (error) {
+        if (!isUniqueViolation(error)) throw error;
+        await this.refuseTaken(username, email);
+        throw new ClientError('conflict');
+      }
+    });
   }
 
   /** @throws ClientError `unauthenticated` alike for an unknown name and a wrong password; `rate_limited`, `overloaded`, `unavailable` */
   async login(name: LoginName, password: string, caller: Caller): Promise<Grant> {
-    this.passwords.refuseWhenFull();
     // As it was typed: counted by account, the answer would say which address belongs to which name.
     const typed = comparisonKey('email' in name ? name.email : name.username);
-    const network = networkOf(caller);
+    const networks = networksOf(caller);
+    const { network } = networks;
+    const site = networks.sites.at(-1) ?? network;
     // In this order: a device that goes on with an old password uses up nothing of its network's, and what a network may not try does not count
     // against the name, or anybody could lock out anybody.
-    const limits = [
-      ['loginOfNameFromNetwork', `${network} ${typed}`],
-      ['loginFromNetwork', network],
-      ['loginOfName', typed],
-    ] as const;
-    return this.limits.guess(limits, async () => {
+    const ofNameFromNetwork: Counted = { limit: 'loginOfNameFromNetwork', key: `${network} ${typed}` };
+    const ofStrangers: Counted[] = [
+      ...(site.endsWith('/48') ? [{ limit: 'loginOfNameFromSite', key: `${site} ${typed}` } as const] : []),
+      ...fromNetworks('loginFromNetwork', networks),
+      { limit: 'loginOfName', key: typed },
+    ];
+    this.limits.refuseFlood([ofNameFromNetwork]);
+    return this.passwords.inTurn(networks, async () => {
       const account = await ('email' in name ? findAccountByEmail(this.db, name.email) : findAccountByUsername(this.db, name.username));
-      const { matches, newHash } = await this.passwords.check(password, account?.passwordHash);
-      if (account === undefined || !matches) throw wrongPassword();
-      const { user, passwordHash, passwordVersion } = account;
-      if (newHash !== undefined) await replacePasswordHash(this.db, user.id, passwordHash, newHash);
-      return this.startSession(this.db, user, passwordVersion, caller);
+      // Others' guesses don't lock the user out of a network of before. From there, a name can be tried as often as from any one network.
+      const isKnown = await isKnownNetwork(this.db, account?.user.id ?? nobody, this.hash.of(network));
+      return this.limits.guess([ofNameFromNetwork, ...(isKnown ? [] : ofStrangers)], async () => {
+        const { matches, newHash } = await this.passwords.check(password, account?.passwordHash);
+        if (account === undefined || !matches) throw wrongPassword();
+        const { user, passwordHash, passwordVersion } = account;
+        if (newHash !== undefined) await replacePasswordHash(this.db, user.id, passwordHash, newHash);
+        return this.startSession(this.db, user, passwordVersion, caller);
+      });
     });
   }
 
@@ -132,10 +149,10 @@ export class AuthService {
    * @throws ClientError `unauthenticated` when the token is unknown, spent, or of a session that is over; `rate_limited`, `unavailable`
    */
   async refresh(refreshToken: string, caller: Caller): Promise<Grant> {
-    await this.limits.count('refreshFromNetwork', networkOf(caller));
+    for (const limit of fromNetworks('refreshFromNetwork', networksOf(caller))) await this.limits.count(limit);
     const sessionId = this.refreshTokens.sessionOf(refreshToken);
     if (sessionId === undefined) throw invalidRefreshToken();
-    await this.limits.count('refreshOfSession', sessionId);
+    await this.limits.count({ limit: 'refreshOfSession', key: sessionId });
 
     const successor = this.refreshTokens.successor(refreshToken);
     const [oldHash, newHash] = [hashRefreshToken(refreshToken), hashRefreshToken(successor)];
@@ -176,8 +193,10 @@ export class AuthService {
    *   waited to be hashed; `rate_limited`, `overloaded`, `unavailable`
    * @returns the sessions that it ended
    */
-  changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string): Promise<string[]> {
-    return this.limits.guess([['passwordOfUser', userId]], async () => {
+  async changePassword({ userId, sessionId }: Identity, currentPassword: string, newPassword: string, caller: Caller): Promise<string[]> {
+    const limits: Counted[] = [{ limit: 'passwordOfUser', key: userId }];
+    this.limits.refuseFlood(limits);
+    const work = async (): Promise<string[]> => {
       const account = await findAccountById(this.db, userId);
       const { matches } = await this.passwords.check(currentPassword, account?.passwordHash);
       if (account === undefined || !matches) throw new ClientError('forbidden', 'The current password is wrong.');
@@ -191,7 +210,8 @@ export class AuthService {
       });
       this.log.info({ user: userId }, 'a password was changed');
       return ended;
-    });
+    };
+    return this.passwords.inTurn(networksOf(caller), () => this.limits.guess(limits, work));
   }
 
   /** @throws ClientError `unauthenticated` when the account is gone; `unavailable` */
@@ -211,7 +231,16 @@ export class AuthService {
   private async startSession(db: Queryable, user: User, passwordVersion: number, { deviceName, address }: Caller): Promise<Grant> {
     const id = uuidv7();
     const refreshToken = this.refreshTokens.first(id);
-    const session = { id, userId: user.id, passwordVersion, refreshTokenHash: hashRefreshToken(refreshToken), deviceName, address };
+    const network = this.hash.of(networksOf({ address }).network);
+    const session = {
+      id,
+      userId: user.id,
+      passwordVersion,
+      refreshTokenHash: hashRefreshToken(refreshToken),
+      deviceName,
+      address,
+      network,
+    };
     if (!(await insertSession(db, { ...session, ...this.life }))) throw wrongPassword();
     return this.grant(user, id, refreshToken);
   }

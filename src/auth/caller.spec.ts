@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { callerOf, networkOf } from './caller.js';
+import { callerOf, networkOf, networksOf } from './caller.js';
 
 const request = (ip: string, userAgent?: string, remoteAddress: string | undefined = '192.0.2.1') =>
   ({ ip, socket: { remoteAddress }, headers: { 'user-agent': userAgent } }) as FastifyRequest;
@@ -24,6 +24,22 @@ it('a network is an IPv4 address, or the 64 bits that a customer of IPv6 gets', 
   expect(network('203.0.113.7')).not.toBe(network('203.0.113.8'));
   expect(network('2001:db8:1:2::1')).toBe(network('2001:db8:1:2:ffff::9'));
   expect(network('2001:db8:1:2::1')).not.toBe(network('2001:db8:1:3::1'));
+});
+
+it('around a network are the sites that one customer may have all of', () => {
+  const networks = (ip: string) => networksOf(callerOf(request(ip)));
+  expect(networks('203.0.113.7')).toEqual({ network: '203.0.113.7', sites: ['203.0.113.0/24'] });
+  expect(networks('2001:db8:1:2aff::1')).toEqual({
+    network: '2001:db8:1:2aff::/64',
+    sites: ['2001:db8:1:2a00::/56', '2001:db8:1::/48'],
+  });
+});
+
+it('an IPv4 address that comes by a translator or a tunnel is one of IPv4', () => {
+  const v4 = networksOf({ address: '203.0.113.7' });
+  for (const ip of ['::ffff:203.0.113.7', '64:ff9b::cb00:7107', '::ffff:0:cb00:7107', '2002:cb00:7107::1', '2001:0:1:2:3:4:34ff:8ef8'])
+    expect([ip, networksOf({ address: ip })]).toEqual([ip, v4]);
+  expect(networksOf({ address: null })).toEqual({ network: '', sites: [] });
 });
 
 it('a device is called as it was given, else in the words of its user, else what it calls itself', () => {

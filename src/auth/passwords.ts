@@ -5,17 +5,25 @@ import { fileURLToPath } from 'node:url';
 import argon2 from 'argon2';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { ClientError } from '../protocol/errors.js';
-import { boundedQueue } from './bounded-queue.js';
+import pLimit from 'p-limit';
+import type { Networks } from './caller.js';
+import { FairQueue } from './fair-queue.js';
 
 /** OWASP Password Storage Cheat Sheet, its first choice: argon2id, 19 MiB, 2 passes, 1 lane. About 30 ms of one core. */
 const cost = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const;
 /** A hash of today's cost that no password has. */
 const nobodysHash = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=${cost.parallelism}$${'A'.repeat(22)}$${'A'.repeat(43)}`;
 
+/** On half of the cores, and of the four threads of the process that hashes: it gives way, but what it does in the caches is felt by all. */
+const hashesAtOnce = Math.min(4, Math.ceil(availableParallelism() / 2));
+
+const attemptsWaitingMax = 500; // the last of them waits for about twenty seconds where passwords are hashed one at a time
 const queueLimits = {
-  // On half of the cores, and of the four threads of the process that hashes: it gives way, but what it does in the caches is felt by all.
-  atOnce: Math.min(4, Math.ceil(availableParallelism() / 2)),
-  waitingMax: 500, // the last of them waits for about twenty seconds where they come one at a time
+  // One attempt asks the database while another one's password is hashed; beside the attempts of one site there is room for those of others.
+  atOnce: 4 * hashesAtOnce,
+  atOncePerSite: 2 * hashesAtOnce,
+  waitingMax: attemptsWaitingMax,
+  waitMaxMs: 30_000,
   retryAfterMs: 5_000,
 };
 
@@ -50,7 +58,8 @@ interface Answer {
  */
 @Injectable()
 export class Passwords implements OnApplicationShutdown {
-  private readonly queue = boundedQueue(queueLimits);
+  private readonly attempts = new FairQueue(queueLimits);
+  private readonly limit = pLimit(hashesAtOnce);
   /** Started with the first password. */
   private child: ChildProcess | undefined;
   private readonly asked = new Map<number, { readonly resolve: (result: never) => void; readonly reject: (error: Error) => void }>();
@@ -69,22 +78,26 @@ export class Passwords implements OnApplicationShutdown {
     clearTimeout(timer);
   }
 
-  /** Asked first, so that what will be refused costs the database nothing. @throws ClientError `overloaded` when too many are waiting */
-  refuseWhenFull(): void {
-    this.queue.refuseWhenFull();
+  /**
+   * Runs an attempt, from its first query on, when it is the turn of the network that it comes from: a flood from one network must not keep others
+   * from the database or from their hashes.
+   * @throws ClientError `overloaded` when too many are waiting; what `attempt` throws
+   */
+  inTurn<Result>({ network, sites }: Networks, attempt: () => Promise<Result>): Promise<Result> {
+    return this.attempts.run({ network, site: sites.at(-1) ?? network }, attempt);
   }
 
-  /** @throws ClientError `overloaded` when too many are waiting; `unavailable` when the process that hashes ended meanwhile */
+  /** Within an attempt. @throws ClientError `unavailable` when the process that hashes ended meanwhile */
   hash(password: string): Promise<string> {
-    return this.queue.run(() => this.ask<string>({ password: prepared(password), cost }));
+    return this.limit(() => this.ask<string>({ password: prepared(password), cost }));
   }
 
   /**
-   * Takes as long without a stored hash as with one: time must not tell who has an account.
-   * @throws ClientError `overloaded` when too many are waiting; `unavailable` when the process that hashes ended meanwhile
+   * Within an attempt. Takes as long without a stored hash as with one: time must not tell who has an account.
+   * @throws ClientError `unavailable` when the process that hashes ended meanwhile
    */
   check(password: string, storedHash: string | undefined): Promise<PasswordCheck> {
-    return this.queue.run(async () => {
+    return this.limit(async () => {
       const given = prepared(password);
       const matches = await this.ask<boolean>({ password: given, storedHash: storedHash ?? nobodysHash });
       if (!matches || storedHash === undefined) return { matches: false };

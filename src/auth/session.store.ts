@@ -37,7 +37,12 @@ export interface NewSession extends SessionLife {
   refreshTokenHash: Buffer;
   deviceName: string;
   address: string | null;
+  /** That the login came from, as `KeyedHash` makes it: from now on one that the user is known from. */
+  network: Buffer;
 }
+
+/** Networks that a user is known from; the one that was used longest ago goes first. */
+const knownNetworksMax = 20;
 
 /**
  * Starts a session. The row lock makes it wait for a change of the password, and the change for it: which of the two comes first, the
@@ -45,12 +50,24 @@ export interface NewSession extends SessionLife {
  * @returns false where the password was changed since it was checked, or the user is gone
  */
 export async function insertSession(db: Queryable, session: NewSession): Promise<boolean> {
-  const { id, userId, passwordVersion, refreshTokenHash, deviceName, address, idleS, maxAgeS } = session;
+  const { id, userId, passwordVersion, refreshTokenHash, deviceName, address, network, idleS, maxAgeS } = session;
   const { rowCount } = await db.query(
-    `WITH account AS (SELECT id FROM users WHERE id = $2 AND password_version = $3 FOR SHARE)
+    `WITH account AS (SELECT id FROM users WHERE id = $2 AND password_version = $3 FOR SHARE),
+      known AS (
+        INSERT INTO known_networks AS k (user_id, network) SELECT id, $9::bytea FROM account
+        ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = now() WHERE k.last_login_at < now() - interval '1 day'
+      ),
+      forgotten AS (
+        DELETE FROM known_networks WHERE user_id = $2 AND network IN (
+          SELECT network FROM known_networks WHERE user_id = $2 AND network IN (
+            SELECT network FROM known_networks WHERE user_id = (SELECT id FROM account) AND network <> $9
+            ORDER BY last_login_at DESC OFFSET $10
+          ) FOR UPDATE SKIP LOCKED
+        )
+      )
       INSERT INTO sessions (id, user_id, refresh_token_hash, device_name, address, expires_at)
       SELECT $1, id, $4, $5, $6, now() + make_interval(secs => least($7::int, $8::int)) FROM account`,
-    [id, userId, passwordVersion, refreshTokenHash, deviceName, address, idleS, maxAgeS],
+    [id, userId, passwordVersion, refreshTokenHash, deviceName, address, idleS, maxAgeS, network, knownNetworksMax - 1],
   );
   return rowCount === 1;
 }

@@ -2,6 +2,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import type { Logger } from 'pino';
 import { Database } from '../database/database.js';
 import { LOGGER } from '../logger.js';
+import { deleteForgottenNetworks } from './known-network.store.js';
 import { deleteExpiredCounts } from './rate-limit.store.js';
 import { deleteOldSessions } from './session.store.js';
 
@@ -10,7 +11,7 @@ const intervalMs = 3_600_000;
 const deletedAtOnce = 500;
 
 /**
- * Takes away sessions that have been over for long, and counts whose time has passed. A few at a time, so that no statement is long; nodes
+ * Takes away sessions that have been over for long, counts whose time has passed, and networks from which nobody came for long. A few at a time, so that no statement is long; nodes
  * that do it at once pass over each other's rows, so that none waits.
  */
 @Injectable()
@@ -37,7 +38,7 @@ export class Sweeper implements OnApplicationBootstrap, OnApplicationShutdown {
 
   /** Resolves when nothing old is left, or the node goes away. @throws ClientError `unavailable` */
   async sweep(): Promise<void> {
-    for (const deleteOld of [deleteOldSessions, deleteExpiredCounts]) {
+    for (const deleteOld of [deleteOldSessions, deleteExpiredCounts, deleteForgottenNetworks]) {
       let deleted = deletedAtOnce;
       while (deleted === deletedAtOnce && !this.closed) deleted = await deleteOld(this.db, deletedAtOnce);
     }

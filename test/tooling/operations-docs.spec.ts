@@ -29,3 +29,12 @@ it('the limits in docs/operations.md are those of the code', async () => {
   expect(rows).toHaveLength(table.trim().split('\n').length - 2);
   for (const [, value, file = '', name] of rows) expect(await read(file)).toContain(`const ${name} = ${value};`);
 });
+
+it('the rate limits in docs/operations.md are those of the code', async () => {
+  const source = await read('src/auth/rate-limits.ts');
+  const [, table = ''] = /<!-- rate limits -->([^]*)<!-- \/rate limits -->/.exec(text) ?? [];
+  const rules = (matches: Iterable<RegExpExecArray>) => Object.fromEntries([...matches].map(([, name = '', ...rule]) => [name, rule]));
+  const inCode = rules(source.matchAll(/^ {2}(\w+): \{ points: ([\d_]+), duration: ([\d_]+) \}/gm));
+  expect(rules(table.matchAll(/\| `(\w+)` +\| ([\d_]+) +\| ([\d_]+) /g))).toEqual(inCode);
+  expect(Object.keys(inCode).length).toBeGreaterThan(5);
+});
