@@ -4,6 +4,7 @@ import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { Queryable } from './database.js';
+import { mendRights } from './rights.js';
 
 const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
 export const newestSupported = 18;
@@ -11,7 +12,8 @@ const oldestSupported = 15;
 
 /**
  * Brings the schema up to date, or takes back `count` migrations. Holds an advisory lock and waits for it, so that any number of nodes may
- * start at once; each migration is a transaction of its own.
+ * start at once; each migration is a transaction of its own. Up, it also sees to the rights of other roles: before, because migrations are statements
+ * of the owner, and after, because default privileges of a host come with each new object.
  */
 export async function migrate(
   connectionString: string,
@@ -25,6 +27,7 @@ export async function migrate(
   try {
     // A role behind PgBouncer may have limits of its own, which hold for the wait for the other nodes' migrations too.
     await client.query('SET statement_timeout = 0; SET lock_timeout = 0');
+    if (direction === 'up') await mendRights(client, log);
     const run = await runner({
       dbClient: client,
       dir: folder,
@@ -39,6 +42,7 @@ export async function migrate(
         error: (message) => log.error(message),
       },
     });
+    if (direction === 'up') await mendRights(client, log);
     for (const { name } of run) log.info({ migration: name, direction }, 'migrated');
     return run.length;
   } finally {

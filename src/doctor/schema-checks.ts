@@ -1,5 +1,6 @@
 /** What Trunkline has put into the database: whole, in force, and out of others' reach. */
 import { compareMigrations } from '../database/migrations.js';
+import { readRights } from '../database/rights.js';
 import { fail, ok, warn, type Check, type Finding } from './check.js';
 import type { Server } from './server.js';
 
@@ -10,6 +11,8 @@ const ourTables =
 export const schemaChecks: readonly Check<Server>[] = [
   { name: 'migrations', run: migrations },
   { name: 'privileges', run: privileges },
+  { name: 'rights of others', run: rightsOfOthers },
+  { name: 'read everything', run: readEverything },
   { name: 'superuser', run: superuser },
   { name: 'who may connect', run: whoMayConnect },
   { name: 'triggers', run: triggers },
@@ -39,6 +42,27 @@ async function privileges({ sql }: Server): Promise<readonly Finding[]> {
   if (missing.length === 0) return ok('the role may do all that a node does');
   return fail(
     `the role lacks ${missing.slice(0, 5).join(', ')}${missing.length > 5 ? ` and ${missing.length - 5} more` : ''}: let it own the database and its tables`,
+  );
+}
+
+/** The start takes grants back; a node that runs already does not notice a grant or a restore. */
+async function rightsOfOthers({ sql }: Server): Promise<readonly Finding[]> {
+  const { findings, granted } = await readRights(sql);
+  const wrong = findings.flatMap(({ problem, statement }) => fail(`${problem}: ${statement}`));
+  const given = granted.flatMap((grant) => warn(`${grant}, for a program that posts or reads: REVOKE it if there is none`));
+  return wrong.length + given.length === 0 ? ok('none on what is ours') : [...wrong, ...given];
+}
+
+async function readEverything({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string; power: string }>(
+    `SELECT quote_ident(r.rolname) AS name, p.power FROM pg_catalog.pg_roles AS r, (VALUES ('pg_read_all_data'), ('pg_write_all_data')) AS p (power)
+     WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> current_user AND pg_has_role(r.oid, p.power::name, 'MEMBER') ORDER BY 1, 2`,
+  );
+  if (rows.length === 0) return ok('no role but superusers');
+  return rows.flatMap(({ name, power }) =>
+    warn(
+      `${name} is a member of ${power}, and so has every table, password hashes and the key of the bus too: REVOKE ${power} FROM ${name}, or trust it`,
+    ),
   );
 }
 

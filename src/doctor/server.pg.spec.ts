@@ -146,6 +146,26 @@ it('a role that may read and not write is told what it lacks', async () => {
   ]);
 });
 
+it('rights of others on what is ours are each named with the statement that takes them back', async () => {
+  const reader = await newRole('reader');
+  const poster = await newRole('poster');
+  const lines = await afterChange(async () => {
+    await db.sql.query("UPDATE pg_proc SET proacl = NULL WHERE oid = 'bus_notify(text)'::regprocedure");
+    await db.sql.query(
+      `GRANT SELECT ON users, bus_key TO ${reader}; GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT pg_read_all_data TO ${reader}`,
+    );
+    await db.sql.query(`GRANT INSERT ON messages TO ${poster}`);
+  });
+  expect(lines.filter((line) => !line.includes('who may connect'))).toEqual([
+    'fail rights of others: PUBLIC may EXECUTE on FUNCTION public.bus_notify(text): REVOKE EXECUTE ON FUNCTION public.bus_notify(text) FROM PUBLIC CASCADE',
+    'fail rights of others: PUBLIC may CREATE on SCHEMA public: REVOKE CREATE ON SCHEMA public FROM PUBLIC CASCADE',
+    `fail rights of others: ${reader} may SELECT on TABLE public.bus_key: REVOKE SELECT ON TABLE public.bus_key FROM ${reader} CASCADE`,
+    `fail rights of others: ${reader} may SELECT on TABLE public.users: REVOKE SELECT ON TABLE public.users FROM ${reader} CASCADE`,
+    `warn rights of others: ${poster}: INSERT on TABLE public.messages, for a program that posts or reads: REVOKE it if there is none`,
+    expect.stringMatching(new RegExp(`^warn read everything: ${reader} is a member of pg_read_all_data`)),
+  ]);
+});
+
 it('who else may connect and so read along is named; a superuser is warned of itself', async () => {
   const stranger = await newRole('stranger');
   const lines = await examine();
