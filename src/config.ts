@@ -96,7 +96,7 @@ export const settings = {
     500,
     1_000_000,
     20_000,
-    'Messages that may wait for their batch on this node; above it a send is refused with `overloaded`.',
+    'Messages that may wait for their batch on this node, of one user at most half; above it a send is refused with `overloaded`.',
   ),
   SOCKETS_MAX: whole(
     1,

@@ -62,7 +62,10 @@ export class ChatService implements BeforeApplicationShutdown {
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
       laneOf,
-      append: (batch) => this.tracer?.storing(batch, () => appendMessages(db, batch)) ?? appendMessages(db, batch),
+      append: (batch, retriesLikely) => {
+        const store = () => appendMessages(db, batch, retriesLikely);
+        return this.tracer?.storing(batch, store) ?? store();
+      },
       onBatchFailed: (error, messages) => {
         this.counters.failedBatches++;
         log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused');

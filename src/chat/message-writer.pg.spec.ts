@@ -41,7 +41,7 @@ function startWriter(lanes = 1, url = test.url) {
     lanes,
     queueMaxMessages: 20_000,
     laneOf,
-    append: (batch) => appendMessages(db, batch),
+    append: (batch, retriesLikely) => appendMessages(db, batch, retriesLikely),
     onBatchFailed: (error) => failures.push(error),
     onBatchStored: () => undefined,
     onDoubtEnded: () => undefined,

@@ -234,46 +234,56 @@ describe('batches', () => {
     await Promise.all(sent);
   });
 
-  it('no batch has more than 500 messages', async () => {
+  it('no batch has more than 500 messages, and of one user more than 128', async () => {
     const { send, flight } = setUp();
-    const sent = Array.from({ length: 1_001 }, (_, n) => send(`${n}`));
+    const sent = Array.from({ length: 1_001 }, (_, n) => send(`${n}`, { userId: `user ${n % 10}` }));
+    const lone = Array.from({ length: 129 }, (_, n) => send(`${n}`));
     const sizes: number[] = [];
     for (let n = 0; n < 3; n++) {
       const batch = await flight();
       sizes.push(batch.contents.length);
       batch.store();
     }
-    expect(sizes).toEqual([500, 500, 1]);
-    expect(await Promise.all(sent.map(answer))).toEqual(sent.map((_, n) => n + 1));
+    expect(sizes).toEqual([500, 500, 130]);
+    const told = await Promise.all([...sent, ...lone].map(answer));
+    expect(told.toSorted((a, b) => Number(a) - Number(b))).toEqual(told.map((_, n) => n + 1));
+    const alone = Array.from({ length: 129 }, (_, n) => send(`${n}`));
+    const first = await flight();
+    expect(first.contents).toHaveLength(128);
+    first.store();
+    (await flight()).store();
+    await Promise.all(alone);
   });
 
-  it('no batch has more than 256 KiB, unless it is one message', async () => {
+  it('no batch has more than 256 KiB, and of one user more than 64 KiB', async () => {
     const { send, flight } = setUp();
-    const sent = [60_000, 60_000, 60_000, 60_000, 60_000, 131_072, 131_072].map((length) => send('x'.repeat(length)));
-    const batches: number[][] = [];
-    for (let n = 0; n < 3; n++) {
-      const batch = await flight();
-      batches.push(batch.contents.map(({ length }) => length));
+    const users = ['ann', 'bob', 'cleo', 'dan', 'eve'];
+    const sent = Array.from({ length: 50 }, (_, n) => send('x'.repeat(15_000), { userId: users[n % 5] ?? '' }));
+    const all = Promise.all(sent).then(() => undefined);
+    for (let batch = await flight(); batch !== undefined;) {
+      expect(batch.contents.length).toBeLessThanOrEqual(17);
+      for (const user of users) expect(batch.messages.filter(({ userId }) => userId === user).length).toBeLessThanOrEqual(4);
       batch.store();
+      const next = await Promise.race([flight(), all]);
+      if (next === undefined) break;
+      batch = next;
     }
-    expect(batches).toEqual([[60_000, 60_000, 60_000, 60_000], [60_000, 131_072], [131_072]]);
-    await Promise.all(sent);
   });
 
-  it('a second send with the same client_msg_id is judged after the first, in a later batch, and overtakes nothing', async () => {
+  it('a second send with the same client_msg_id and another content is judged after the first, in a later batch; nothing of its user overtakes it', async () => {
     const { send, flight } = setUp();
     const sent = [
       send('a', { clientMsgId: 'k' }),
       send('b', { clientMsgId: 'l' }),
-      send('a', { clientMsgId: 'k' }),
+      send('another', { clientMsgId: 'k' }),
       send('c'),
       send('d', { clientMsgId: 'k', userId: 'bob' }),
     ];
     const one = await flight();
-    expect(one.contents).toEqual(['a', 'b']);
+    expect(one.contents).toEqual(['a', 'b', 'd']);
     one.store();
     const two = await flight();
-    expect(two.contents).toEqual(['a', 'c', 'd']);
+    expect(two.contents).toEqual(['another', 'c']);
     two.store();
     await Promise.all(sent);
   });
@@ -308,9 +318,178 @@ describe('batches', () => {
   });
 });
 
+describe('users take turns', () => {
+  it('a backlog of one user costs another the batch in flight, not the backlog', async () => {
+    const { send, flight } = setUp();
+    const backlog = Array.from({ length: 2_000 }, (_, n) => send(`${n}`));
+    const one = await flight();
+    const other = send('of another', { userId: 'bob' });
+    one.store();
+    const two = await flight();
+    expect(two.contents).toContain('of another');
+    expect(two.contents).toHaveLength(129);
+    two.store();
+    await other;
+    for (let n = 256; n < 2_000; n += 128) (await flight()).store();
+    await Promise.all(backlog);
+  });
+
+  it('each gets as much of a batch as the others: a user with a few sends is not behind those with many', async () => {
+    const { send, flight } = setUp();
+    const sent = Array.from({ length: 1_000 }, (_, n) => send(`${n}`, { userId: `user ${Math.floor(n / 100)}` }));
+    sent.push(...Array.from({ length: 10 }, () => send('few', { userId: 'bob' })));
+    const one = await flight();
+    expect(one.contents).toHaveLength(500);
+    expect(one.contents.filter((content) => content === 'few')).toHaveLength(10);
+    one.store();
+    for (let n = 0; n < 2; n++) (await flight()).store();
+    await Promise.all(sent);
+  });
+
+  it('a large send goes beside the batch of the others, and is not overtaken by what its user sends to the room after it', async () => {
+    const { send, flight, flights } = setUp();
+    const large = 'x'.repeat(60_000);
+    const sent = [send('before', { roomId: 'flooded' }), send(large, { roomId: 'flooded' }), send('after', { roomId: 'flooded' })];
+    const one = await flight();
+    expect(one.contents).toEqual(['before']);
+    sent.push(send('1', { userId: 'bob' }));
+    await settled();
+    expect(flights).toHaveLength(1); // the room is in flight
+    one.store();
+    const [two, beside] = [await flight(), await flight()];
+    expect([two.contents, beside.contents]).toEqual([['1'], [large]]);
+    two.store();
+    for (let n = 2; n <= 4; n++) {
+      const other = send(`${n}`, { userId: 'bob' });
+      const next = await flight();
+      expect(next.contents).toEqual([`${n}`]);
+      next.store();
+      await other;
+    }
+    beside.store();
+    const last = await flight();
+    expect(last.contents).toEqual(['after']);
+    last.store();
+    await Promise.all(sent);
+  });
+
+  it('in the room of large sends, those of others are in each second batch; and large ones find their place in a busy room', async () => {
+    const { send, flight } = setUp();
+    const sent = Array.from({ length: 4 }, () => send('x'.repeat(60_000)));
+    const order: string[] = [];
+    const larges = Promise.all(sent).then(() => undefined);
+    for (;;) {
+      const small = send('small', { userId: 'bob' });
+      const batch = await Promise.race([larges, flight()]);
+      if (batch === undefined) break;
+      order.push(batch.contents[0]?.length === 60_000 ? 'large' : 'small');
+      batch.store();
+      void small.catch(() => undefined);
+      await settled();
+    }
+    expect(order.indexOf('small')).toBeLessThan(2);
+    expect(order.join(' ')).not.toContain('large large');
+    expect(order.filter((size) => size === 'large')).toHaveLength(4);
+  });
+
+  it('repeats of a send in one batch cost no statement: its outcome settles them, in their order', async () => {
+    const { writer, flight, flights } = setUp();
+    const told: string[] = [];
+    const append = (n: number, message: Partial<NewMessage>) =>
+      writer.append({ roomId: 'room', userId: 'ann', content: 'a', ...message }, (outcome) => told.push(`${n} ${outcome.status}`));
+    append(0, { clientMsgId: 'k' });
+    append(1, { content: 'between' });
+    for (let n = 2; n < 400; n++) append(n, { clientMsgId: 'k' });
+    append(400, { content: 'after' });
+    const one = await flight();
+    expect(one.contents).toEqual(['a', 'between', 'after']);
+    one.store();
+    await writer.drain();
+    expect(flights).toHaveLength(1);
+    expect(told).toEqual(['0 stored', '1 stored', ...Array.from({ length: 398 }, (_, n) => `${n + 2} duplicate`), '400 stored']);
+  });
+
+  it.each<[string, Outcome]>([
+    ['a conflict', { status: 'conflict', seq: 7 }],
+    ['no member', { status: 'not_a_member' }],
+    ['no room', { status: 'no_such_room' }],
+  ])('%s is the outcome of the repeats too', async (_, outcome) => {
+    const { send, writer } = setUp({ append: (batch) => Promise.resolve(batch.map(() => outcome)) });
+    const sent = [1, 2, 3].map(() => send('a', { clientMsgId: 'k' }));
+    expect(await Promise.all(sent)).toEqual([outcome, outcome, outcome]);
+    await writer.drain();
+  });
+
+  it('repeats are tried again with the send that they repeat when no answer came, and in halves each by itself', async () => {
+    const { send, flight } = setUp();
+    const sent = [1, 2, 3].map(() => send('a', { clientMsgId: 'k' }));
+    (await flight()).fail(unavailable());
+    const again = await flight();
+    expect(again.contents).toEqual(['a']);
+    again.fail(refused()); // of three
+    for (let n = 0; n < 2; n++) (await flight()).fail(refused()); // of the first two, of the first one
+    for (let n = 0; n < 2; n++) (await flight()).store();
+    expect(await Promise.all(sent.map(answer))).toEqual(['internal', 1, 2]);
+  });
+
+  it.each<[string, Outcome]>([
+    ['repeated what was stored', { status: 'duplicate', seq: 1, id: 1, at: 0 }],
+    ['sent another content under a used client_msg_id', { status: 'conflict', seq: 1 }],
+    ['sent to a room without being a member', { status: 'not_a_member' }],
+    ['sent to a room that is not there', { status: 'no_such_room' }],
+  ])('the sends of a user who just %s are stored beside those of others', async (_, outcome) => {
+    const batches: { users: string[]; retriesLikely: boolean }[] = [];
+    const { send, clock } = setUp({
+      append: (batch, retriesLikely) => {
+        batches.push({ users: batch.map(({ userId }) => userId), retriesLikely });
+        return Promise.resolve(batch.map(({ userId }) => (userId === 'eve' ? outcome : { status: 'stored', seq: 1, id: 1, at: 0 })));
+      },
+    });
+    const both = (roomId: string) => Promise.all([send('a', { userId: 'eve' }), send('b', { userId: 'bob', roomId })]);
+    await both('other');
+    await both('other');
+    clock.ms += 11_000;
+    await both('other');
+    expect(batches).toEqual([
+      { users: ['eve', 'bob'], retriesLikely: false },
+      { users: ['bob'], retriesLikely: false },
+      { users: ['eve'], retriesLikely: true },
+      { users: ['eve', 'bob'], retriesLikely: false },
+    ]);
+  });
+
+  it('a user who fills the queue is refused while there is room for every other', async () => {
+    const { writer, send, flight } = setUp({ queueMaxMessages: 900 });
+    const sent = Array.from({ length: 2_000 }, () => answer(send('of one')));
+    const others = Array.from({ length: 3 }, (_, n) => answer(send('of another', { userId: `user ${n}` })));
+    const second = Array.from({ length: 900 }, () => answer(send('of two', { userId: 'bob' })));
+    const third = answer(send('of three', { userId: 'cleo' }));
+    for (let n = 0; n < 4; n++) (await flight()).store();
+    const draining = writer.drain().then(() => undefined);
+    for (;;) {
+      const batch = await Promise.race([flight(), draining]);
+      if (batch === undefined) break;
+      batch.store();
+    }
+    const taken = async (answers: Promise<unknown>[]) => (await Promise.all(answers)).filter((told) => told !== 'overloaded').length;
+    expect(await taken(sent)).toBe(450);
+    expect(await taken(others)).toBe(3);
+    expect(await taken(second)).toBe(224);
+    expect(await third).not.toBe('overloaded');
+  });
+
+  it('a backlog of one user does not make the node look busy, those of many do', () => {
+    const { writer, send } = setUp();
+    void Array.from({ length: 2_000 }, () => send('of one'));
+    expect(writer.isBackedUp).toBe(false);
+    void Array.from({ length: 501 }, (_, n) => send('of many', { userId: `user ${n}` }));
+    expect(writer.isBackedUp).toBe(true);
+  });
+});
+
 describe('a full queue', () => {
   it('refuses what it can’t hold with overloaded and a time to wait, and loses nothing that it took', async () => {
-    const { send, flight } = setUp({ queueMaxMessages: 3 });
+    const { send, flight } = setUp({ queueMaxMessages: 6 });
     const taken = ['1', '2', '3'].map((content) => send(content));
     await expect(send('4')).rejects.toMatchObject({ code: 'overloaded', temporary: true, details: { retryAfterMs: expect.any(Number) } });
     const one = await flight();
@@ -325,15 +504,15 @@ describe('a full queue', () => {
 
   it('is full by bytes too', async () => {
     const { send, flight } = setUp({ queueMaxMessages: 500 });
-    const taken = Array.from({ length: 5 }, () => send('x'.repeat(100_000)));
+    const taken = Array.from({ length: 3 }, () => send('x'.repeat(100_000)));
     expect(await answer(send('x'.repeat(100_000)))).toBe('overloaded');
-    const small = send('x');
-    for (let n = 0; n < 3; n++) (await flight()).store();
-    expect(await Promise.all([...taken, small].map(answer))).toEqual([1, 2, 3, 4, 5, 6]);
+    const small = send('x', { userId: 'bob' });
+    for (let n = 0; n < 4; n++) (await flight()).store();
+    expect(await Promise.all([small, ...taken].map(answer))).toEqual([1, 2, 3, 4]);
   });
 
   it('is as empty after failures as before', async () => {
-    const { send, flight, clock } = setUp({ queueMaxMessages: 2 });
+    const { send, flight, clock } = setUp({ queueMaxMessages: 4 });
     for (const error of [refused(), unavailable(), unavailable()]) {
       const sent = [send('1'), send('2')];
       (await flight()).fail(error);
@@ -503,10 +682,20 @@ describe('no answer from the database', () => {
   });
 });
 
+const keyOf = ({ roomId, userId, clientMsgId }: NewMessage): string | undefined =>
+  clientMsgId === undefined ? undefined : `${roomId}/${userId}/${clientMsgId}`;
+
 type Fault = 'stored' | 'lost before' | 'lost after' | 'deadlock';
 
-it('whatever the database does, every send is answered, truly and once, and each room’s sends are stored and answered in their order', async () => {
-  const send = fc.record({ room: fc.nat(4), key: fc.option(fc.nat(6), { nil: undefined }), poison: fc.nat(9).map((n) => n === 0) });
+it('whatever the database does, every send is answered, truly and once, and each user’s sends to a room are stored and answered in their order', async () => {
+  const send = fc.record({
+    room: fc.nat(4),
+    user: fc.constantFrom('ann', 'bob', 'a stranger'),
+    key: fc.option(fc.nat(6), { nil: undefined }),
+    repeats: fc.boolean(),
+    isLarge: fc.nat(5).map((n) => n === 0),
+    poison: fc.nat(9).map((n) => n === 0),
+  });
   const fault = fc.constantFrom<Fault>('stored', 'stored', 'stored', 'lost before', 'lost after', 'deadlock');
   await fc.assert(
     fc.asyncProperty(
@@ -517,12 +706,15 @@ it('whatever the database does, every send is answered, truly and once, and each
       fc.constantFrom(1, 2, 100),
       async (sends, faults, locked, burst, turns) => {
         const logs = new Map<string, NewMessage[]>();
-        const keys = new Map<string, number>();
+        const keys = new Map<string, { seq: number; content: string }>();
         const busy = new Set<string>();
         let overlaps = 0;
+        let twice = 0;
         const locks = new Map(locked.map((room) => [`room ${room}`, 3]));
         const remaining = [...faults];
         const append = async (messages: readonly NewMessage[]): Promise<Outcome[]> => {
+          const keysOfBatch = messages.map(keyOf).filter((key) => key !== undefined);
+          if (new Set(keysOfBatch).size < keysOfBatch.length) twice++;
           const rooms = new Set(messages.map(({ roomId }) => roomId));
           for (const room of rooms) {
             if (busy.has(room)) overlaps++; // thrown, it would be taken for the end of a connection
@@ -541,11 +733,13 @@ it('whatever the database does, every send is answered, truly and once, and each
           const outcomes = messages.map((message): Outcome => {
             const log = logs.get(message.roomId) ?? [];
             logs.set(message.roomId, log);
-            const key = message.clientMsgId === undefined ? undefined : `${message.roomId}/${message.clientMsgId}`;
+            if (message.userId === 'a stranger') return { status: 'not_a_member' };
+            const key = keyOf(message);
             const earlier = key === undefined ? undefined : keys.get(key);
-            if (earlier !== undefined) return { status: 'duplicate', seq: earlier, id: earlier, at: 0 };
+            if (earlier !== undefined && earlier.content !== message.content) return { status: 'conflict', seq: earlier.seq };
+            if (earlier !== undefined) return { status: 'duplicate', seq: earlier.seq, id: earlier.seq, at: 0 };
             log.push(message);
-            if (key !== undefined) keys.set(key, log.length);
+            if (key !== undefined) keys.set(key, { seq: log.length, content: message.content });
             return { status: 'stored', seq: log.length, id: log.length, at: 0 };
           });
           if (next === 'lost after') throw unavailable();
@@ -554,38 +748,43 @@ it('whatever the database does, every send is answered, truly and once, and each
         const { writer, clock } = setUp({ append, lanes: 2, laneOf: (roomId, lanes) => Number(roomId.slice(-1)) % lanes });
         const sent: { message: NewMessage; told: Promise<number | string> }[] = [];
         const answeredFirst = new Map<string, number[]>();
-        for (const [n, { room, key, poison }] of sends.entries()) {
+        for (const [n, { room, user, key, repeats, isLarge, poison }] of sends.entries()) {
+          const text = repeats && key !== undefined ? `key ${key}` : `${n}`;
           const message = {
             roomId: `room ${room}`,
-            userId: 'ann',
-            content: `${n}${poison ? ' poison' : ''}`,
+            userId: user,
+            content: `${isLarge ? 'x'.repeat(20_000) : ''}${text}${poison ? ' poison' : ''}`,
             clientMsgId: key === undefined ? undefined : `${key}`,
           };
           const told = answer(appended(writer, message));
-          const answered = answeredFirst.get(message.roomId) ?? [];
-          answeredFirst.set(message.roomId, answered);
+          const stream = `${message.roomId} ${user}`;
+          const answered = answeredFirst.get(stream) ?? [];
+          answeredFirst.set(stream, answered);
           void told.then(() => answered.push(n));
           sent.push({ message, told });
           if (burst > 0 && n % burst === 0) await new Promise((later) => setImmediate(later));
         }
         const answers = await Promise.all(sent.map(({ told }) => told));
         await writer.drain();
-        expect(overlaps).toBe(0);
+        expect([overlaps, twice]).toEqual([0, 0]);
 
         for (const [n, { message }] of sent.entries()) {
           const log = logs.get(message.roomId) ?? [];
           const told = answers[n];
-          if (typeof told === 'number') {
+          if (told === -1) expect([message.userId, log.includes(message)]).toEqual(['a stranger', false]);
+          else if (typeof told === 'number') {
             const stored = log[told - 1];
-            expect(stored === message || stored?.clientMsgId === message.clientMsgId).toBe(true);
+            expect(stored === message || (stored !== undefined && keyOf(stored) === keyOf(message))).toBe(true);
           } else {
             expect(message.content.endsWith('poison') ? ['internal', 'unavailable'] : ['unavailable']).toContain(told);
             expect(told === 'internal' && log.includes(message)).toBe(false);
           }
         }
         for (const log of logs.values()) {
-          const order = log.map((message) => sent.findIndex((one) => one.message === message));
-          expect(order).toEqual(order.toSorted((a, b) => a - b));
+          for (const user of ['ann', 'bob']) {
+            const order = log.filter(({ userId }) => userId === user).map((message) => sent.findIndex((one) => one.message === message));
+            expect(order).toEqual(order.toSorted((a, b) => a - b));
+          }
         }
         for (const answered of answeredFirst.values()) expect(answered).toEqual(answered.toSorted((a, b) => a - b));
       },

@@ -36,8 +36,8 @@ interface Judged {
 }
 
 /**
- * So many batches after one that had something to judge are judged at once. Retries come in crowds, and what is stored in vain costs twice: whoever
- * sends nothing but retries must not slow down all whose sends are in the same batches.
+ * So many batches after one that had something to judge are judged at once. Retries come in crowds, of many users after an outage, and what is
+ * stored in vain costs twice.
  */
 const judgedAfterRetry = 10;
 /** How many batches of each database are yet to be judged at once. */
@@ -46,17 +46,20 @@ const toJudge = new WeakMap<Database, number>();
 /**
  * Stores a batch in one transaction and one round trip; resolves after the commit with one outcome for each message, in order. Messages of one
  * room get their seqs in the order of the batch. No two may have the same room, sender and client_msg_id.
+ * @param retriesLikely judges the batch at once; what becomes of it says nothing of the next ones
  * @throws the raw error of pg: the whole batch is then not stored, or (no answer came) unknown.
  */
-export async function appendMessages(db: Database, batch: readonly NewMessage[]): Promise<Outcome[]> {
+export async function appendMessages(db: Database, batch: readonly NewMessage[], retriesLikely = false): Promise<Outcome[]> {
   const judgeNext = toJudge.get(db) ?? 0;
-  const { rooms, statement } = batch.length === 1 ? lone(batch[0] as NewMessage) : together(batch, judgeNext > 0);
+  const { rooms, statement } = batch.length === 1 ? lone(batch[0] as NewMessage) : together(batch, retriesLikely || judgeNext > 0);
   const { rows } = await db.write<AppendRow>(statement);
   const [row] = rows;
   if (row === undefined) throw new Error(`${statement.name} returned no row`);
-  if (judgeNext > 0) toJudge.set(db, judgeNext - 1);
   const { heads, judged } = row;
-  if (judged?.status.some((status) => status === 'd' || status === 'c') === true) toJudge.set(db, judgedAfterRetry);
+  if (!retriesLikely) {
+    if (judgeNext > 0) toJudge.set(db, judgeNext - 1);
+    if (judged?.status.some((status) => status === 'd' || status === 'c') === true) toJudge.set(db, judgedAfterRetry);
+  }
   const outcomes: Outcome[] = [];
   let item = 0;
   [...rooms.values()].forEach((places, room) => {

@@ -1,7 +1,7 @@
 /**
  * Connections to PostgreSQL. Three pools, so that no REST load can starve the others: one for everything; one for what is asked every
- * second, of the bus and of sessions; and the message writer's, with a connection for each lane, and a second one once the lane has met rooms
- * whose lock somebody else holds. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
+ * second, of the bus and of sessions; and the message writer's, with a connection for each lane, and a second one once the lane has a second
+ * batch in flight or has met rooms whose lock somebody else holds. Every wait here has an end: for a connection, for a lock, for a statement, for an answer.
  */
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import pg from 'pg';
