@@ -22,7 +22,7 @@ import type { RealtimeCounters } from './counters.js';
 import { Outbox } from './outbox.js';
 import { rawSocketOf } from './raw-socket.js';
 import { RoomStreams, type Join, type StreamParts } from './room-streams.js';
-import type { UserSockets } from './user-sockets.js';
+import { Turn, type UserSockets } from './user-sockets.js';
 
 /**
  * How old the last look-up of a session may be for a command to be accepted on its behalf: of a session that ended nothing is accepted
@@ -35,8 +35,6 @@ const proofRetryMs = 500;
 
 /** Commands of one socket that may wait for the one before them; above it the socket is not read. */
 const queueMax = 64;
-/** Frames of one socket in one turn of the event loop; the next come after all other sockets had theirs, however fast they are sent. */
-const framesPerTurn = 64;
 
 export interface ConnectionParts extends StreamParts {
   readonly config: Config;
@@ -72,7 +70,9 @@ export class Connection {
   private released = false;
   private stopped = false;
   private missedPongs = 0;
-  private framesLeft = framesPerTurn;
+  /** Its own until it is authenticated, then that of its user. */
+  private turn = new Turn();
+  private readonly goOn = (): void => this.acceptMore();
   private pingData: Buffer | undefined;
   private readonly openedAt = performance.now();
 
@@ -89,7 +89,7 @@ export class Connection {
     socket.on('ping', (data) => this.pong(data));
     socket.on('pong', () => {
       this.missedPongs = 0;
-      this.takeTurn();
+      this.countFrame();
     });
     // ws answers a violation of its protocol with the right close code itself; what is left is to say so.
     socket.on('error', (error) => parts.log.debug({ connection: id, err: error.message }, 'a socket failed'));
@@ -116,7 +116,10 @@ export class Connection {
 
   /** Says hello as soon as the session of a valid token is known to be live. Until then the token's expiry is the only limit in time. */
   authenticate(identity: Identity, id?: CommandId): void {
-    if (!this.parts.userSockets.add(identity.userId)) return this.close('rateLimited');
+    const turn = this.parts.userSockets.add(identity.userId);
+    if (turn === undefined) return this.close('rateLimited');
+    this.turn.leave(this.goOn);
+    this.turn = turn;
     void this.prove(identity).then((isProven) => isProven && this.greet(identity, id));
   }
 
@@ -174,6 +177,7 @@ export class Connection {
     if (identity !== undefined && !this.released) this.parts.userSockets.remove(identity.userId);
     this.released = true;
     this.closing = true;
+    this.turn.leave(this.goOn);
     this.queue = [];
     this.queuedChars = 0;
     this.next = undefined;
@@ -259,17 +263,13 @@ export class Connection {
       });
     }
     this.pingData = data;
-    this.takeTurn();
+    this.countFrame();
   }
 
-  /** Counts a frame; the one that is the last of this turn makes the rest wait for the next. */
-  private takeTurn(): void {
-    if (--this.framesLeft !== 0) return;
+  /** Counts a frame that is answered without being queued. */
+  private countFrame(): void {
+    this.turn.count(0);
     this.holdOrRead();
-    setImmediate(() => {
-      this.framesLeft = framesPerTurn;
-      this.acceptMore();
-    });
   }
 
   /** The socket has taken all that waited for it. */
@@ -281,9 +281,10 @@ export class Connection {
 
   /** Backpressure: TCP makes the client wait where we stop to read. */
   private holdOrRead(): void {
+    if (this.turn.isOver && !this.closing) this.turn.await(this.goOn);
     const full =
       this.stopped ||
-      this.framesLeft <= 0 ||
+      this.turn.isOver ||
       this.queue.length >= queueMax ||
       this.queuedChars >= limits.frameMaxBytes ||
       this.unanswered >= limits.unansweredSendsMax ||
@@ -308,7 +309,7 @@ export class Connection {
     while (
       (this.candidate === undefined || this.isProofLate) &&
       this.hasQueued &&
-      this.framesLeft > 0 &&
+      !this.turn.isOver &&
       this.unanswered < limits.unansweredSendsMax &&
       this.outbox.hasRoom
     ) {
@@ -328,9 +329,9 @@ export class Connection {
   }
 
   private takeQueued(): Command | RefusedFrame {
-    this.takeTurn();
     const text = this.queue.shift() ?? '';
     this.queuedChars -= text.length;
+    this.turn.count(text.length);
     return read(text);
   }
 

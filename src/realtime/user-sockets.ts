@@ -1,20 +1,61 @@
-/** How many sockets each user has on this node. Who may not have one more is told so by the close code; the limit over all users is the gateway's. */
+/** Frames of one user in one turn of the event loop, by all its sockets; the next come after all others had theirs, however fast they are sent. */
+const framesPerTurn = 64;
+/** Characters that count as a frame: a large one takes as long to read as many. */
+const charactersPerFrame = 4_096;
+
+/** How much of a turn of the event loop is left to the sockets that share it. */
+export class Turn {
+  private left = framesPerTurn;
+  /** Sockets that wait for the next one, each by what lets it go on. */
+  private readonly waiting = new Set<() => void>();
+
+  get isOver(): boolean {
+    return this.left <= 0;
+  }
+
+  /** Counts a frame. */
+  count(characters: number): void {
+    if (this.isOver) return;
+    this.left -= 1 + Math.floor(characters / charactersPerFrame);
+    if (this.isOver) setImmediate(() => this.begin());
+  }
+
+  /** Lets the socket go on in the next turn, after those that wait already. */
+  await(goOn: () => void): void {
+    this.waiting.add(goOn);
+  }
+
+  leave(goOn: () => void): void {
+    this.waiting.delete(goOn);
+  }
+
+  private begin(): void {
+    this.left = framesPerTurn;
+    for (const goOn of this.waiting) {
+      if (this.isOver) return;
+      this.waiting.delete(goOn);
+      goOn();
+    }
+  }
+}
+
+/** The sockets of each user on this node. A user who may not have one more is told so by the close code; the limit over all users is the gateway's. */
 export class UserSockets {
-  private readonly counts = new Map<string, number>();
+  private readonly users = new Map<string, { count: number; readonly turn: Turn }>();
 
   constructor(private readonly max: number) {}
 
-  /** @returns false, and counts nothing, where the user has as many as it may */
-  add(userId: string): boolean {
-    const count = this.counts.get(userId) ?? 0;
-    if (count >= this.max) return false;
-    this.counts.set(userId, count + 1);
-    return true;
+  /** @returns the turn that all sockets of the user share; undefined, with nothing counted, where the user has as many sockets as it may */
+  add(userId: string): Turn | undefined {
+    const user = this.users.get(userId) ?? { count: 0, turn: new Turn() };
+    if (user.count >= this.max) return undefined;
+    user.count++;
+    this.users.set(userId, user);
+    return user.turn;
   }
 
   remove(userId: string): void {
-    const count = this.counts.get(userId) ?? 0;
-    if (count > 1) this.counts.set(userId, count - 1);
-    else this.counts.delete(userId);
+    const user = this.users.get(userId);
+    if (user !== undefined && --user.count === 0) this.users.delete(userId);
   }
 }
