@@ -1,8 +1,13 @@
 /** What a suite and the process that floods say to each other. */
 import type { Person } from './plan.js';
 
-/** `login`, `register`: a request each, of another network and another name each time; `join`, `typing`: a pair of commands that undo each other. */
-export type FloodKind = 'login' | 'register' | 'join' | 'typing';
+/**
+ * `login`, `register`: a request each, of another network and another name each time; `join`, `typing`: a pair of commands that undo each other. The
+ * rest are sends of one account to a room of its own: `repeats` with one client_msg_id and content, `conflicts` with one client_msg_id and always
+ * another content, `strangers` to a room of which it is no member, `fresh` none of these, `large` of 65,000 emoji.
+ */
+export type FloodKind = 'login' | 'register' | 'join' | 'typing' | SendKind;
+export type SendKind = 'repeats' | 'conflicts' | 'strangers' | 'fresh' | 'large';
 
 export interface FloodPlan {
   readonly kind: FloodKind;

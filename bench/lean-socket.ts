@@ -60,6 +60,11 @@ export class LeanSocket {
     this.socket.write(frames, 'latin1');
   }
 
+  /** Bytes that the peer has not taken yet. */
+  get unsentBytes(): number {
+    return this.socket.writableLength;
+  }
+
   end(): void {
     this.socket.destroy();
   }
@@ -143,13 +148,15 @@ export class LeanSocket {
 /**
  * A text frame as the string whose latin1 bytes it is. The mask is 0, which RFC 6455 (section 5.3) forbids for the sake of proxies that
  * could be fooled, and which spares the masking here; the server's work stays the same.
- * @param text ASCII
+ * @param text each character a byte of UTF-8
  */
 export function textFrame(text: string): string {
   const { length } = text;
   if (length < 126) return String.fromCharCode(0x81, 0x80 | length, 0, 0, 0, 0) + text;
   if (length < 65_536) return String.fromCharCode(0x81, 0xfe, length >> 8, length & 255, 0, 0, 0, 0) + text;
-  throw new RangeError('the bench sends no frames of more than 65,535 bytes');
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64BE(BigInt(length));
+  return `\x81\xff${size.toString('latin1')}\0\0\0\0${text}`;
 }
 
 const byteAt = (bytes: Buffer, at: number): number => bytes[at] ?? 0;

@@ -133,7 +133,7 @@ async function insertRooms(db: pg.Client, roomIds: readonly string[], ownerId: s
 function accessToken({ userId, sessionId, username }: NewUser, secret: string): string {
   const now = Math.floor(Date.now() / 1_000);
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: userId, name: username, sid: sessionId, iat: now, exp: now + tokenLifeS })}`;
+  const signed = `${part({ alg: 'HS256', typ: 'at+jwt' })}.${part({ sub: userId, name: username, sid: sessionId, iat: now, exp: now + tokenLifeS, iss: 'trunkline', aud: 'trunkline' })}`;
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 

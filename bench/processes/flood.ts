@@ -2,8 +2,9 @@
  * Floods nodes at a fixed rate, whatever they answer; started by suites/floods.ts. As cheap as it can be, for it shares the cores with what is
  * measured: requests are texts made beforehand but for a number, commands leave in bursts, and of answers no more is read than what they are.
  */
+import { randomUUID } from 'node:crypto';
 import { connect } from 'node:net';
-import type { FloodPlan, FloodResult, ToFlood } from '../flood.js';
+import type { FloodKind, FloodPlan, FloodResult, SendKind, ToFlood } from '../flood.js';
 import { LeanSocket, textFrame } from '../lean-socket.js';
 
 const tickMs = 10;
@@ -18,19 +19,20 @@ const answers: Record<string, number> = {};
 let ending = false;
 
 process.on('message', (message: ToFlood) => {
-  if (message.kind === 'begin') return begin(message.plan);
+  if (message.kind === 'begin') return void begin(message.plan);
   ending = true;
   process.send?.({ sent, answers } satisfies FloodResult, () => process.exit());
 });
 
-function begin(plan: FloodPlan): void {
-  const send = plan.kind === 'login' || plan.kind === 'register' ? requests(plan) : commands(plan);
+async function begin(plan: FloodPlan): Promise<void> {
+  const { kind } = plan;
+  const send = kind === 'login' || kind === 'register' ? requests(plan) : isSend(kind) ? await sends(plan, kind) : commands(plan);
   const from = performance.now();
   setInterval(() => {
     let left = Math.floor(((performance.now() - from) / 1_000) * plan.perSecond) - sent;
     while (left > 0) {
       const just = send();
-      if (just === 0) return;
+      if (just === 0) break;
       sent += just;
       left -= just;
     }
@@ -90,6 +92,50 @@ function commands({ kind, people }: FloodPlan): () => number {
     ready[(sent / burst) % ready.length]?.();
     return burst;
   };
+}
+
+const isSend = (kind: FloodKind): kind is SendKind => !['login', 'register', 'join', 'typing'].includes(kind);
+
+/** One account's sends, over sockets to each node; each of them also follows the room, so that what is stored is delivered. */
+async function sends({ nodeUrls, people }: FloodPlan, kind: SendKind): Promise<() => number> {
+  const [{ token, nodeUrl } = { token: '', nodeUrl: '' }] = people;
+  const room = await fetch(new URL('/rooms', nodeUrl), {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: `flood of ${kind} ${process.pid}` }),
+  });
+  if (room.status !== 201) throw new Error(`the flood has no room: ${await room.text()}`);
+  const { id: ownRoom } = (await room.json()) as { id: string };
+  const room_id = kind === 'strangers' ? (people.find((person) => person.roomId !== people[0]?.roomId)?.roomId ?? '') : ownRoom;
+  const client_msg_id = randomUUID();
+  const emoji = Buffer.from('\u{1f600}').toString('latin1').repeat(65_000);
+  const frames = (): string => {
+    const key = kind === 'repeats' || kind === 'conflicts' ? client_msg_id : randomUUID();
+    const content = kind === 'large' ? emoji : kind === 'conflicts' || kind === 'fresh' ? `${sent} ${Math.random()}` : 'of the flood';
+    return textFrame(JSON.stringify({ event: 'send_message', data: { room_id, content, client_msg_id: key } }));
+  };
+  const ready: (() => number)[] = [];
+  for (let n = 0; n < (kind === 'large' ? nodeUrls.length : socketsMax); n++) {
+    const socket: LeanSocket = new LeanSocket(
+      new URL(nodeUrls[n % nodeUrls.length] ?? ''),
+      token,
+      {
+        frame: (bytes, start) => count(/\w+/.exec(bytes.toString('latin1', start + 10, start + 30))?.[0] ?? ''),
+        closed: (code) => void (ending || count(`closed with ${code}`)),
+      },
+      () => {
+        if (n < nodeUrls.length) socket.write(textFrame(JSON.stringify({ event: 'join_room', data: { room_id: ownRoom } })));
+        ready.push(() => {
+          if (socket.unsentBytes > 0) return 0;
+          const messages = kind === 'large' ? 1 : burst;
+          socket.write(Array.from({ length: messages }, frames).join(''));
+          return messages;
+        });
+      },
+    );
+  }
+  let next = 0;
+  return () => ready[next++ % ready.length]?.() ?? 0;
 }
 
 function count(answer: string): void {

@@ -99,7 +99,7 @@ const calls = {
       lanes,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
       laneOf,
-      append: (batch) => appendMessages(db, batch),
+      append: (batch, retriesLikely) => appendMessages(db, batch, retriesLikely),
       onBatchFailed: () => count('a batch that failed'),
       onBatchStored: ({ messages }) => {
         stored += messages;

@@ -11,13 +11,48 @@ interface Flood {
   readonly name: FloodKind;
   readonly title: string;
   readonly perSecond: number;
+  /** Of the nodes, beside TRUSTED_PROXIES. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
+
+/** So that the floods of sends are what the writer has to deal with: with them, most would be refused. */
+const unlimited = { RATE_LIMITS: 'off' };
 
 const floods: readonly Flood[] = [
   { name: 'login', title: '200 logins/s, each of another network and name, with a wrong password', perSecond: 200 },
   { name: 'register', title: '200 accounts/s, each of another network', perSecond: 200 },
   { name: 'join', title: '2,000 times a second, 50 sockets join a room and leave it', perSecond: 2_000 },
   { name: 'typing', title: '5,000 times a second, 50 sockets begin to type in the measured rooms and cease', perSecond: 5_000 },
+  {
+    name: 'repeats',
+    title: 'one account sends 5,000 times a second by 50 sockets, always with the same client_msg_id',
+    perSecond: 5_000,
+    settings: unlimited,
+  },
+  {
+    name: 'conflicts',
+    title: 'the same, each time with another content',
+    perSecond: 5_000,
+    settings: unlimited,
+  },
+  {
+    name: 'strangers',
+    title: 'one account sends 5,000 times a second to a room of which it is no member',
+    perSecond: 5_000,
+    settings: unlimited,
+  },
+  {
+    name: 'fresh',
+    title: 'one account sends 5,000 new messages a second',
+    perSecond: 5_000,
+    settings: unlimited,
+  },
+  {
+    name: 'large',
+    title: 'one account sends messages of 65,000 emoji by a socket to each node, as fast as they are taken, and reads them',
+    perSecond: 1_000,
+    settings: unlimited,
+  },
 ];
 
 /**
@@ -36,7 +71,7 @@ export const floodsSuite: Suite = {
     const wanted = floods.filter(({ name }) => run.wants(name));
     const measured: { flood: Flood; before: LoadReport; during: LoadReport; result: FloodResult }[] = [];
     for (const flood of wanted) {
-      const nodes = await run.startNodes(2, settings);
+      const nodes = await run.startNodes(2, { ...settings, ...flood.settings });
       const before = await playScenario(run, { ...fiftyRooms, name: `${flood.name}, before`, title: '' }, nodes);
       const flooding = floodOf(
         run,
