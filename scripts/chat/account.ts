@@ -1,6 +1,7 @@
 /** What the chat asks by REST: who one is, which room, what was said last. */
 import { createHash } from 'node:crypto';
 import type { Message } from '../../src/protocol/message.js';
+import { nameKey, roomKey } from '../../src/protocol/names.js';
 import { plainText } from './text.js';
 
 const recentMessages = 20;
@@ -125,19 +126,16 @@ async function createRoom(account: Account, name: string): Promise<Room> {
 }
 
 async function findRoom(account: Account, name: string): Promise<Room | undefined> {
-  const wanted = nameKey(name.trim());
+  const wanted = roomKey(name);
   let before = '';
   for (;;) {
     const page = await account.request<Room[]>('GET', `/rooms?limit=${roomsPage}&q=${encodeURIComponent(name.trim())}${before}`);
-    const room = page.find((candidate) => nameKey(candidate.name) === wanted);
+    const room = page.find((candidate) => roomKey(candidate.name) === wanted);
     const last = page.at(-1);
     if (room !== undefined || last === undefined || page.length < roomsPage) return room;
     before = `&before=${last.id}`;
   }
 }
-
-/** The form in which the server compares names. */
-const nameKey = (name: string): string => name.normalize('NFKC').toLowerCase();
 
 /** @returns the last messages, ascending, and the seq up to which they are the room's last */
 export async function readRecent(account: Account, roomId: string): Promise<{ messages: Message[]; lastSeq: number }> {

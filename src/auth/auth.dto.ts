@@ -1,3 +1,4 @@
+import { nameCharacters, nameProblem, titleProblem } from '../protocol/names.js';
 import { EmailAddress, Means, Optional, Text, TrueOrFalse, Uuid } from '../rest/validation.js';
 
 const nameMaxCharacters = 64;
@@ -9,21 +10,19 @@ const passwordMaxCharacters = 256;
 const refreshTokenMaxCharacters = 256;
 
 const deviceNameMaxCharacters = 64;
-const deviceName = { expression: /^\P{Cc}+$/u, allowed: 'must not contain control characters' };
-
-const username = {
-  // \p{M}: the vowel signs that many scripts can't do without.
-  expression: /^[\p{L}\p{M}\p{N}_.-]+$/u,
-  allowed: 'may have letters and digits of any script, and _ . -',
-};
+const deviceName = { pattern: /^\P{Cc}+$/u, problem: titleProblem };
+const username = { pattern: nameCharacters, problem: nameProblem };
 
 export class RegisterBody {
   @Text(1, nameMaxCharacters, username)
-  @Means('In whatever case it is written, a name belongs to one account.', { example: 'ann' })
+  @Means(
+    'Letters and digits of one script (RFC 8265, and Highly Restrictive of UTS 39), and _ . -. Case and width make no difference, and two accounts never have names that look the same.',
+    { example: 'ann' },
+  )
   readonly username!: string;
 
   @EmailAddress(emailMaxCharacters)
-  @Means('As with the name, an address belongs to one account.', { example: 'ann@example.org' })
+  @Means('Belongs to one account in whatever case; the domain as IDNA has it, in Unicode or in ASCII.', { example: 'ann@example.org' })
   readonly email!: string;
 
   @Text(passwordMinCharacters, passwordMaxCharacters)

@@ -86,6 +86,58 @@ describe('registering', () => {
     }
   });
 
+  it('a name that can’t be told from another is refused: one that is taken in other letters, or looks the same, or has what is not seen', async () => {
+    for (const [n, username] of ['niko', 'νικος.π', 'Alice', 'coco', 'straße'].entries())
+      expect((await post('/auth/register', { username, email: `first${n}@bücher.example`, password })).status).toBe(201);
+    const cases: [username: string, status: number, message: RegExp][] = [
+      ['NIKO', 409, /^is taken$/],
+      ['ΝΙΚΟΣ.Π', 409, /^is taken$/],
+      ['STRASSE', 409, /^is taken$/],
+      ['ｎｉｋｏ', 409, /^is taken$/],
+      ['AIice', 409, /^looks like a name that is taken$/],
+      ['сосо', 409, /^looks like a name that is taken$/],
+      ['nіko', 400, /mix scripts/],
+      ['niko\ufe0f', 400, /invisible characters \(U\+FE0F\)/],
+      ['ni\u034fko', 400, /U\+034F/],
+      ['\u3164', 400, /U\+3164/],
+      ['niko\u200d', 400, /zero-width joiner/],
+    ];
+    for (const [username, status, message] of cases) {
+      const answer = await post('/auth/register', { username, email: 'second@test.local', password });
+      expect([username, answer.status, answer.body]).toMatchObject([
+        username,
+        status,
+        { errors: [{ field: 'username', message: expect.stringMatching(message) }] },
+      ]);
+    }
+    for (const email of ['FIRST0@BÜCHER.example', 'first0@xn--bcher-kva.example', 'first0@bu\u0308cher.example'])
+      expect(await post('/auth/register', { username: 'second', email, password })).toMatchObject({
+        status: 409,
+        body: { errors: [{ field: 'email', message: 'is taken' }] },
+      });
+    for (const email of ['first0\u200b@bücher.example', 'fіrst0@bücher.example', 'first0@xn--zz.example'])
+      expect(await post('/auth/register', { username: 'second', email, password })).toMatchObject({ status: 400 });
+  });
+
+  it('of many who register names that look the same at one moment, one gets it', async () => {
+    const spellings = ['scope', 'ѕсоре', 'sc0pe', 'SCOPE'];
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, n) => post('/auth/register', { username: spellings[n % 4], email: `scope${n}@test.local`, password })),
+    );
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, ...Array.from({ length: 11 }, () => 409)]);
+  });
+
+  it('accepts names that need a joiner, and finds them without it', async () => {
+    for (const [n, username] of ['می‌خواهم', 'ශ්‍රී'].entries()) {
+      expect((await post('/auth/register', { username, email: `joined${n}@test.local`, password })).status).toBe(201);
+      const without = username.replaceAll(/[\u200c\u200d]/g, '');
+      expect((await post('/auth/register', { username: without, email: 'free@test.local', password })).body).toMatchObject({
+        code: 'conflict',
+      });
+      expect(await post('/auth/login', { username: without, password })).toMatchObject({ status: 200, body: { user: { username } } });
+    }
+  });
+
   it('refuses what is no name, no address or no password, and says which field and why', async () => {
     const good = { username: 'good', email: 'good@test.local', password };
     const cases: [Record<string, unknown>, string][] = [
@@ -97,6 +149,8 @@ describe('registering', () => {
       [{ username: 'ж'.repeat(65) }, 'username'],
       [{ username: 'nul\0' }, 'username'],
       [{ username: ['ann'] }, 'username'],
+      [{ device_name: 'phone\u202e' }, 'device_name'],
+      [{ device_name: '\u3164' }, 'device_name'],
       [{ email: 'nobody' }, 'email'],
       [{ email: `${'x'.repeat(60)}@${'y'.repeat(60)}.${'z'.repeat(60)}.${'z'.repeat(60)}.${'z'.repeat(30)}.org` }, 'email'],
       [{ email: { '@': '@' } }, 'email'],

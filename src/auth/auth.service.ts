@@ -1,5 +1,5 @@
 /**
- * Accounts and logins. Promises: a name or address belongs to one account in whatever case it is written; of any number of uses of a
+ * Accounts and logins. Promises: a name or address belongs to one account however it is written; of any number of uses of a
  * refresh token one wins; a session that ended stays ended; after a change of the password, no other login of before it goes on. Knows nothing
  * of HTTP.
  */
@@ -12,7 +12,7 @@ import { Database, type Queryable } from '../database/database.js';
 import { isUniqueViolation } from '../database/sql-error.js';
 import { LOGGER } from '../logger.js';
 import { ClientError } from '../protocol/errors.js';
-import { comparisonKey } from '../protocol/text.js';
+import { emailKey, nameKey } from '../protocol/names.js';
 import {
   changePassword,
   findAccountByEmail,
@@ -116,7 +116,7 @@ export class AuthService {
   /** @throws ClientError `unauthenticated` alike for an unknown name and a wrong password; `rate_limited`, `overloaded`, `unavailable` */
   async login(name: LoginName, password: string, caller: Caller): Promise<Grant> {
     // As it was typed: counted by account, the answer would say which address belongs to which name.
-    const typed = comparisonKey('email' in name ? name.email : name.username);
+    const typed = 'email' in name ? emailKey(name.email) : nameKey(name.username);
     const networks = networksOf(caller);
     const { network } = networks;
     const site = networks.sites.at(-1) ?? network;
@@ -224,7 +224,10 @@ export class AuthService {
   private async refuseTaken(username: string, email: string): Promise<void> {
     const taken = await findTaken(this.db, username, email);
     if (taken.length === 0) return;
-    const fields = taken.map((field) => ({ field, message: 'is taken' }));
+    const fields = taken.map(({ field, looksAlike }) => ({
+      field,
+      message: looksAlike === true ? 'looks like a name that is taken' : 'is taken',
+    }));
     throw new ClientError('conflict', fields.map(({ field, message }) => `${field}: ${message}`).join('; '), { fields });
   }
 

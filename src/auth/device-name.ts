@@ -24,5 +24,9 @@ export function deviceNameOf(userAgent: string): string {
   const browser = named(browsers);
   const system = named(systems);
   if (browser !== undefined) return system === undefined ? browser : `${browser} on ${system}`;
-  return userAgent.slice(0, maxCharacters).trim();
+  // As titleProblem has it for the name that a client gives: nothing in it turns the line or breaks it.
+  return userAgent
+    .replaceAll(/[\p{C}\p{DI}\p{Zl}\p{Zp}]/gu, '')
+    .slice(0, maxCharacters)
+    .trim();
 }

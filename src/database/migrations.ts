@@ -4,6 +4,7 @@ import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { Queryable } from './database.js';
+import { makeNameKeys } from './name-keys.js';
 import { mendRights } from './rights.js';
 
 const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
@@ -44,6 +45,7 @@ export async function migrate(
     });
     if (direction === 'up') await mendRights(client, log);
     for (const { name } of run) log.info({ migration: name, direction }, 'migrated');
+    if (direction === 'up') await makeNameKeys(client, log);
     return run.length;
   } finally {
     await client.end();

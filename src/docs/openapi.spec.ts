@@ -21,7 +21,7 @@ import { controllersOf, openApi } from './openapi.js';
 const uuid = '0197f0a2-0000-7000-8000-000000000001';
 
 class WordBody {
-  @Text(2, 4, { expression: /^\p{L}+$/u, allowed: 'may have letters' })
+  @Text(2, 4, { pattern: /^\p{L}+$/u, problem: (text) => (/^\p{L}+$/u.test(text) ? undefined : 'may have letters') })
   @Means('A word.', { example: 'abc' })
   readonly word!: string;
 

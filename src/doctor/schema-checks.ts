@@ -19,6 +19,7 @@ export const schemaChecks: readonly Check<Server>[] = [
   { name: 'indexes', run: indexes },
   { name: 'pg_trgm', run: trigrams },
   { name: 'collation', run: collation },
+  { name: 'names', run: sameNames },
 ];
 
 async function migrations({ sql }: Server): Promise<readonly Finding[]> {
@@ -130,3 +131,55 @@ async function collation({ sql }: Server): Promise<readonly Finding[]> {
       )
     : ok('as the indexes were built');
 }
+
+/** Rows of before migration 0017 whose key another row has; src/database/name-keys.ts leaves them as they are. */
+async function sameNames({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows: migrated } = await sql.query<{ yes: boolean }>("SELECT to_regclass('room_names_without_keys_idx') IS NOT NULL AS yes");
+  if (migrated[0]?.yes !== true) return ok('their keys come with the migrations');
+  const found: Finding[] = [];
+  const { rows: accounts } = await sql.query<Held>(
+    `SELECT id, username AS name, email, username_fold IS NULL AS by_name, count(*) OVER ()::int AS total FROM users
+     WHERE keys_made AND (username_fold IS NULL OR username_look IS NULL OR email_fold IS NULL)
+       AND (username_fold IS NULL OR email_fold IS NULL) ORDER BY id LIMIT 5`,
+  );
+  if (accounts.length > 0)
+    found.push(
+      ...warn(
+        `${accounts[0]?.total} accounts can't be told by name or address from older ones: ${accounts.map(escaped).join(', ')}. ` +
+          'They log in as before. Ask their owners to register another name, then DELETE FROM users WHERE id = …',
+      ),
+    );
+  const { rows: rooms } = await sql.query<Held>(
+    `SELECT room_id AS id, name_key AS name, count(*) OVER ()::int AS total FROM room_names
+     WHERE keys_made AND name_look IS NULL ORDER BY room_id LIMIT 5`,
+  );
+  if (rooms.length > 0)
+    found.push(
+      ...warn(`${rooms[0]?.total} rooms can't be told from older ones: ${rooms.map(escaped).join(', ')}. PATCH /rooms/:id renames one`),
+    );
+  const { rows: counts } = await sql.query<{ pending: boolean; alike: number }>(
+    `SELECT EXISTS (SELECT FROM users WHERE NOT keys_made AND (username_fold IS NULL OR username_look IS NULL OR email_fold IS NULL))
+         OR EXISTS (SELECT FROM room_names WHERE NOT keys_made AND name_look IS NULL) AS pending,
+       (SELECT count(*) FROM users WHERE keys_made AND username_look IS NULL AND username_fold IS NOT NULL)::int AS alike`,
+  );
+  if (counts[0]?.pending === true)
+    found.push(
+      ...warn('nodes of the version before have added names since the last start: when none of them runs any more, npm run migrate'),
+    );
+  const alike = counts[0]?.alike ?? 0;
+  return found.length > 0 ? found : ok(alike === 0 ? 'no two are the same' : `no two are the same; ${alike} look like an older one`);
+}
+
+interface Held {
+  id: string;
+  name: string;
+  email?: string;
+  by_name?: boolean;
+  total: number;
+}
+
+/** What can't be seen in a terminal, or would turn it, comes as its number. */
+const escaped = ({ id, name, email, by_name: byName }: Held): string => {
+  const shown = byName === false && email !== undefined ? email : name;
+  return `"${shown.replaceAll(/[\p{C}\p{DI}\p{Z}]/gu, (one) => `\\u{${one.codePointAt(0)?.toString(16)}}`)}" (${id})`;
+};

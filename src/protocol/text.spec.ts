@@ -1,11 +1,6 @@
 import fc from 'fast-check';
-import { comparisonKey, textProblem } from './text.js';
-
-it('names that look or sound the same in another case or width have one key', () => {
-  expect(comparisonKey('Ann')).toBe(comparisonKey('aNN'));
-  expect(comparisonKey('ＡＮＮ')).toBe('ann');
-  expect(comparisonKey('É')).toBe(comparisonKey('e\u0301'));
-});
+import { formerKey } from './names.js';
+import { textProblem } from './text.js';
 
 it('counts code points, not the units of UTF-16', () => {
   expect(textProblem('💥'.repeat(64), 1, 64)).toBeUndefined();
@@ -23,7 +18,7 @@ it('refuses what PostgreSQL can not store, what is no text, and what grows beyon
 it('no text that is accepted has a key of more characters than the limit', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 20 }), (text) => {
-      if (textProblem(text, 1, 10) === undefined) expect(Array.from(comparisonKey(text)).length).toBeLessThanOrEqual(10);
+      if (textProblem(text, 1, 10) === undefined) expect(Array.from(formerKey(text)).length).toBeLessThanOrEqual(10);
     }),
   );
 });

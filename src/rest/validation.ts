@@ -6,6 +6,7 @@ import { applyDecorators, ValidationPipe, type ArgumentMetadata } from '@nestjs/
 import { Transform } from 'class-transformer';
 import { IsOptional, isEmail, isUUID, ValidateBy, type ValidationError } from 'class-validator';
 import { ClientError, type FieldError } from '../protocol/errors.js';
+import { emailProblem } from '../protocol/names.js';
 import { textProblem } from '../protocol/text.js';
 import { Known, type Keywords } from './fields.js';
 
@@ -34,21 +35,24 @@ export const Means = (description: string, more: { default?: unknown; example?: 
 /** May be left out, or be null, which is the same. */
 export const Optional = (): PropertyDecorator => applyDecorators(IsOptional(), Known({}, { isOptional: true }));
 
-/** Text of so many Unicode code points; where a pattern is given, text and key both have to match it, and `allowed` says it in words. */
-export const Text = (min: number, max: number, pattern?: { expression: RegExp; allowed: string }): PropertyDecorator =>
-  rule('text', { type: 'string', minLength: min, maxLength: max, ...(pattern && { pattern: pattern.expression.source }) }, (value) => {
-    const problem = textProblem(value, min, max);
-    if (problem !== undefined || pattern === undefined) return problem;
-    const text = String(value);
-    return pattern.expression.test(text) && pattern.expression.test(text.normalize('NFKC')) ? undefined : pattern.allowed;
-  });
+/** Text of so many Unicode code points. A rule of its own says why a text is refused; `pattern` is what a schema can tell of it. */
+export const Text = (
+  min: number,
+  max: number,
+  own?: { pattern: RegExp; problem: (text: string) => string | undefined },
+): PropertyDecorator =>
+  rule(
+    'text',
+    { type: 'string', minLength: min, maxLength: max, ...(own && { pattern: own.pattern.source }) },
+    (value) => textProblem(value, min, max) ?? own?.problem(String(value)),
+  );
 
 /** Hosts without a dot are accepted: they are fine on an intranet and in tests. */
 export const EmailAddress = (maxCharacters: number): PropertyDecorator =>
   rule('emailAddress', { type: 'string', format: 'email', maxLength: maxCharacters }, (value) => {
     const problem = textProblem(value, 1, maxCharacters);
     if (problem !== undefined) return problem; // isEmail throws on a lone surrogate
-    return isEmail(value, { require_tld: false }) ? undefined : 'must be an email address';
+    return isEmail(value, { require_tld: false }) ? emailProblem(String(value)) : 'must be an email address';
   });
 
 /** A UUID of any version; comes out in lower case. */

@@ -1,4 +1,5 @@
 import { Transform } from 'class-transformer';
+import { titleProblem } from '../protocol/names.js';
 import { Means, OneOf, Optional, Text, TrueOrFalse, Uuid, QueryWholeNumber } from '../rest/validation.js';
 import type { History } from './room.store.js';
 
@@ -7,14 +8,17 @@ const descriptionMaxCharacters = 1_000;
 const roomsPageMax = 100;
 export const roomsPage = 50;
 
-const name = { expression: /^\P{Cc}+$/u, allowed: 'must not contain control characters' };
+const name = { pattern: /^\P{Cc}+$/u, problem: titleProblem };
 
 const Trimmed = (): PropertyDecorator => Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? value.trim() : value));
 
 export class NewRoomBody {
   @Trimmed()
   @Text(1, nameMaxCharacters, name)
-  @Means('In whatever case it is written, a name stands for one room. Spaces around it are taken away.', { example: 'lobby' })
+  @Means(
+    'Case, width, kinds of space and characters that look alike (UTS 39) make no difference: a name stands for one room. Spaces around it are taken away.',
+    { example: 'lobby' },
+  )
   readonly name!: string;
 
   @Optional()

@@ -82,6 +82,19 @@ describe('creating a room', () => {
     }
   });
 
+  it('a name that looks like a taken one is a conflict, and one of nothing that is seen is refused', async () => {
+    await create({ name: 'Book club ΝΙΚΟΣ' });
+    for (const name of ['book\u3000club νικος', 'Bооk club νικοσ', 'book  club\u00a0ΝΙΚΟΣ', 'book\u200b club νικος\ufe0f']) {
+      const answer = await create({ name });
+      expect([name, answer.status, answer.body]).toMatchObject([name, 409, { errors: [{ field: 'name', message: 'is taken' }] }]);
+    }
+    for (const name of ['\u200b', '\u3164', '\u2800', '\ufe0f', 'a\u202eb', 'a\u2028b', 'a\u{e0061}', '\u0301']) {
+      const answer = await create({ name });
+      expect([name, answer.status, errorFields(answer)]).toEqual([name, 400, ['name']]);
+    }
+    for (const name of ['❤️', '👩‍💻 и 👨‍💻', 'می‌خواهم', 'Проект X']) expect([name, (await create({ name })).status]).toEqual([name, 201]);
+  });
+
   it('of many who create one name at the same moment, one succeeds', async () => {
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, n) => as(n % 2 ? ann : bob, 'POST', '/rooms', { name: n % 3 ? 'rush' : 'RUSH' })),

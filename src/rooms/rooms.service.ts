@@ -1,15 +1,15 @@
 /**
- * Rooms. Promises: a name stands for one room, in whatever case it is written; every change of a room takes a seq of its log, and none when nothing
+ * Rooms. Promises: a name stands for one room, however it is written, and no other looks the same; every change of a room takes a seq of its log, and none when nothing
  * changes. Holds no transaction that spans names and rooms.
  */
 import { Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { Database, type Queryable } from '../database/database.js';
 import { ClientError } from '../protocol/errors.js';
-import { comparisonKey } from '../protocol/text.js';
+import { formerKey, roomKey } from '../protocol/names.js';
 import { appendEvent } from './event.store.js';
 import { findMembers, lockRoom } from './member.store.js';
-import { claimName, findOldClaim, releaseName, serverTime, takeOverName, type Claim } from './room-name.store.js';
+import { claimName, endOldClaim, findHolds, holdsLook, releaseName, serverTime, type Claim, type Hold } from './room-name.store.js';
 import {
   deleteRoom,
   findMembership,
@@ -82,8 +82,8 @@ export class RoomsService {
     const { role } = await this.membership(roomId, actorId);
     if (role === 'member') throw new ClientError('forbidden', 'Only the owner and admins may change the room.');
     const { name: oldName } = await this.get(roomId, actorId);
-    const isOtherName = wanted.name !== undefined && comparisonKey(wanted.name) !== comparisonKey(oldName);
-    const claim = isOtherName && wanted.name !== undefined ? await this.claimed(wanted.name, roomId) : undefined;
+    const isHeld = wanted.name === undefined || (await this.isHeldAs(oldName, wanted.name, roomId));
+    const claim = isHeld || wanted.name === undefined ? undefined : await this.claimed(wanted.name, roomId);
     let replaced: ReplacedName | undefined;
     try {
       replaced = await this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim));
@@ -92,7 +92,7 @@ export class RoomsService {
       if (claim !== undefined && !isUnavailable(error)) await releaseName(this.db, claim);
       throw error;
     }
-    if (replaced !== undefined) await releaseName(this.db, { key: comparisonKey(replaced.name), roomId }, replaced.heldAt);
+    if (replaced !== undefined) await releaseName(this.db, { name: replaced.name, roomId }, replaced.heldAt);
     return this.get(roomId, actorId);
   }
 
@@ -113,7 +113,7 @@ export class RoomsService {
       await deleteRoom(db, roomId);
       return room.name;
     });
-    await releaseName(this.db, { key: comparisonKey(name), roomId });
+    await releaseName(this.db, { name, roomId });
   }
 
   /**
@@ -136,19 +136,26 @@ export class RoomsService {
   }
 
   private async claimed(name: string, roomId: string): Promise<Claim> {
-    const claim = await this.claim(comparisonKey(name), roomId);
-    if (claim === undefined) throw nameIsTaken();
-    return claim;
+    const claim = await claimName(this.db, name, roomId);
+    if (claim !== undefined) return claim;
+    const holds = await findHolds(this.db, name);
+    for (const hold of holds) if (!hold.isOld || (await this.isInUse(hold))) throw nameIsTaken();
+    for (const hold of holds) await endOldClaim(this.db, hold);
+    // Of any number that come here for one name, one succeeds.
+    const second = await claimName(this.db, name, roomId);
+    if (second === undefined) throw nameIsTaken();
+    return second;
   }
 
-  private async claim(key: string, roomId: string): Promise<Claim | undefined> {
-    const claim = await claimName(this.db, key, roomId);
-    if (claim !== undefined) return claim;
-    const claimedFor = await findOldClaim(this.db, key);
-    if (claimedFor === undefined) return undefined;
-    const room = await findRoom(this.db, claimedFor);
-    if (room !== undefined && comparisonKey(room.name) === key) return undefined;
-    return takeOverName(this.db, key, claimedFor, roomId);
+  private async isInUse({ key, look, roomId }: Hold): Promise<boolean> {
+    const room = await findRoom(this.db, roomId);
+    return room !== undefined && (formerKey(room.name) === key || roomKey(room.name) === look);
+  }
+
+  /** Whether the claim of the name that a room has is one of the wanted name too: only its case differs, for instance. */
+  private async isHeldAs(oldName: string, wanted: string, roomId: string): Promise<boolean> {
+    if (formerKey(wanted) === formerKey(oldName)) return true;
+    return roomKey(wanted) === roomKey(oldName) && (await holdsLook(this.db, wanted, roomId));
   }
 }
 
@@ -184,12 +191,12 @@ async function changeHeldRoom(
   const changes = changed(room, wanted);
   const { name, ...others } = changes;
   // Only where the room was renamed meanwhile: its name must be one that was claimed.
-  if (name !== undefined && claim === undefined && comparisonKey(name) !== comparisonKey(room.name)) throw nameIsTaken();
+  if (name !== undefined && claim === undefined && roomKey(name) !== roomKey(room.name)) throw nameIsTaken();
   if (!(await updateRoom(db, roomId, changes, claim?.makeRoomBefore)))
     throw new ClientError('unavailable', 'The room could not be renamed in time.', { retryAfterMs: 1_000 });
   if (name !== undefined) await appendEvent(db, roomId, { kind: 'renamed', actor_id: actorId, name });
   if (Object.keys(others).length > 0) await appendEvent(db, roomId, { kind: 'updated', actor_id: actorId, ...others });
-  return name === undefined || comparisonKey(name) === comparisonKey(room.name)
+  return name === undefined || claim === undefined || roomKey(name) === roomKey(room.name)
     ? undefined
     : { name: room.name, heldAt: await serverTime(db) };
 }

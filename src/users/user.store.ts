@@ -1,10 +1,12 @@
 /**
- * Accounts. A user is found by key: the name or address as `comparisonKey` makes it, so that no two accounts differ in case or width alone.
+ * Accounts. A user is found by key (src/protocol/names.ts), so that no two accounts have names or addresses that are the same to a reader.
+ * An account of a version before migration 0017 may have no key of its own, where another account had it: it is found by its former key, which
+ * therefore comes first. Nodes of that version look for former keys alone, so that each account has them too.
  */
 import Type, { type Static } from 'typebox';
 import type { Queryable } from '../database/database.js';
 import { time, uuid } from '../protocol/fields.js';
-import { comparisonKey } from '../protocol/text.js';
+import { emailKey, formerKey, nameKey, nameLook } from '../protocol/names.js';
 
 /** A user as its owner and the wire see it. */
 export const userSchema = Type.Object(
@@ -31,39 +33,54 @@ export interface NewUser {
 /** @throws pg.DatabaseError unique_violation when the name or the address is taken */
 export async function insertUser(db: Queryable, { id, username, email, passwordHash }: NewUser): Promise<User> {
   const { rows } = await db.query<{ created_at: string }>(
-    `INSERT INTO users (id, username, username_key, email, email_key, password_hash)
-      VALUES ($1, $2, $3, $4, $5, $6)
+    `INSERT INTO users (id, username, username_key, username_fold, username_look, email, email_key, email_fold, keys_made, password_hash)
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true, $9)
       RETURNING created_at`,
-    [id, username, comparisonKey(username), email, comparisonKey(email), passwordHash],
+    [id, username, formerKey(username), nameKey(username), nameLook(username), email, formerKey(email), emailKey(email), passwordHash],
   );
   const [row] = rows;
   if (row === undefined) throw new Error('INSERT INTO users returned no row');
   return { id, username, email, created_at: row.created_at };
 }
 
-/** Which of the two an account has already. */
-export async function findTaken(db: Queryable, username: string, email: string): Promise<('username' | 'email')[]> {
-  const { rows } = await db.query<{ username: boolean; email: boolean }>(
-    `SELECT EXISTS (SELECT 1 FROM users WHERE username_key = $1) AS username, EXISTS (SELECT 1 FROM users WHERE email_key = $2) AS email`,
-    [comparisonKey(username), comparisonKey(email)],
+export interface Taken {
+  readonly field: 'username' | 'email';
+  /** Whether the name of the account is another one, that looks the same. */
+  readonly looksAlike?: boolean;
+}
+
+/** What of the two an account has already. */
+export async function findTaken(db: Queryable, username: string, email: string): Promise<Taken[]> {
+  const { rows } = await db.query<{ username: boolean; look: boolean; email: boolean }>(
+    // Keys of accounts that nodes of the version before make are former ones: in them, a key is looked for too.
+    `SELECT EXISTS (SELECT FROM users WHERE username_key IN ($1, $2)) OR EXISTS (SELECT FROM users WHERE username_fold = $2) AS username,
+        EXISTS (SELECT FROM users WHERE username_look = $3) AS look,
+        EXISTS (SELECT FROM users WHERE email_key IN ($4, $5)) OR EXISTS (SELECT FROM users WHERE email_fold = $5) AS email`,
+    [formerKey(username), nameKey(username), nameLook(username), formerKey(email), emailKey(email)],
   );
   const [taken] = rows;
-  return (['username', 'email'] as const).filter((name) => taken?.[name]);
+  return [
+    ...(taken?.username === true ? [{ field: 'username' as const }] : []),
+    ...(taken?.username === false && taken.look ? [{ field: 'username' as const, looksAlike: true }] : []),
+    ...(taken?.email === true ? [{ field: 'email' as const }] : []),
+  ];
 }
 
 export const findAccountByUsername = (db: Queryable, username: string): Promise<Account | undefined> =>
-  findAccount(db, `${selectAccount} WHERE username_key = $1`, comparisonKey(username));
+  findAccount(db, byKey('username'), [formerKey(username), nameKey(username)]);
 
 export const findAccountByEmail = (db: Queryable, email: string): Promise<Account | undefined> =>
-  findAccount(db, `${selectAccount} WHERE email_key = $1`, comparisonKey(email));
+  findAccount(db, byKey('email'), [formerKey(email), emailKey(email)]);
 
 export const findAccountById = (db: Queryable, id: string): Promise<Account | undefined> =>
-  findAccount(db, `${selectAccount} WHERE id = $1`, id);
+  findAccount(db, `${selectAccount} WHERE id = $1`, [id]);
 
 const selectAccount = 'SELECT id, username, email, created_at, password_hash, password_version FROM users';
+const byKey = (name: 'username' | 'email'): string =>
+  `${selectAccount} WHERE ${name}_key = $1 OR ${name}_fold = $2 ORDER BY ${name}_key = $1 DESC LIMIT 1`;
 
-async function findAccount(db: Queryable, text: string, key: string): Promise<Account | undefined> {
-  const { rows } = await db.query<User & { password_hash: string; password_version: number }>(text, [key]);
+async function findAccount(db: Queryable, text: string, keys: readonly string[]): Promise<Account | undefined> {
+  const { rows } = await db.query<User & { password_hash: string; password_version: number }>(text, [...keys]);
   const [row] = rows;
   if (row === undefined) return undefined;
   const { password_hash: passwordHash, password_version: passwordVersion, ...user } = row;
