@@ -4,8 +4,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Answer, Call } from './support/any-call.js';
+import { TestClient } from './support/client.js';
+import { eventually } from './support/eventually.js';
 import { startNode, type TestNode } from './support/node.js';
-import { signedToken } from './support/people.js';
+import { createPerson, createRoom, signedToken, tokenFor, type Person } from './support/people.js';
+import { frame, handshake, opcodes, RawSocket } from './support/raw-socket.js';
 import { call, registerUser, testPassword as password, type TestUser } from './support/rest.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
@@ -239,5 +242,304 @@ describe('REST', () => {
     expect((await from(bob.cookie, '/auth/refresh', { headers })).status).toBe(403);
     expect((await from(bob.cookie, '/rooms', { headers, body: { name: randomUUID() } })).status).toBe(403);
     expect(await me(bob.token)).toBe(200);
+  });
+});
+
+describe('the socket', () => {
+  let ann: Person;
+  let bob: Person;
+  let room: string;
+
+  beforeEach(async () => {
+    [ann, bob] = await Promise.all([createPerson(db.sql), createPerson(db.sql)]);
+    room = await createRoom(db.sql, [ann, bob]);
+  });
+
+  /** Another login of the user. */
+  async function anotherSession(person: Person): Promise<string> {
+    const sessionId = randomUUID();
+    await db.sql.query("INSERT INTO sessions (id, user_id, refresh_token_hash, expires_at) VALUES ($1, $2, '', now() + interval '1 day')", [
+      sessionId,
+      person.id,
+    ]);
+    return sessionId;
+  }
+  const end = (sessionId: string) => db.sql.query('UPDATE sessions SET ended_at = now() WHERE id = $1', [sessionId]);
+  /** A token of a session of the user that is over. */
+  async function over(person: Person): Promise<string> {
+    const sessionId = await anotherSession(person);
+    await end(sessionId);
+    return tokenFor({ ...person, sessionId }, 600);
+  }
+  const browser = (cookie: string | undefined, origin = node.url) => ({
+    origin,
+    ...(cookie !== undefined && { cookie: `trunkline_access=${cookie}` }),
+  });
+  /** A socket of a page, in a browser with this cookie. */
+  const open = (
+    cookie: string | undefined,
+    more: { token?: string; headers?: Record<string, string>; path?: string; origin?: string } = {},
+  ) => TestClient.connect(node.url, more.token, undefined, more.path, { ...browser(cookie, more.origin), ...more.headers });
+  const senders = async () =>
+    (await db.sql.query<{ user_id: string }>('SELECT user_id FROM messages WHERE room_id = $1 ORDER BY seq', [room])).rows.map(
+      ({ user_id }) => user_id,
+    );
+  const userOf = async (client: TestClient) => (await client.frame('hello')).data['user_id'];
+  const hellos = (client: TestClient) => client.frames.filter(({ event }) => event === 'hello').map(({ data }) => data['user_id']);
+  const closeCode = (client: TestClient, withinMs?: number) => eventually(() => client.closed?.code, 'the close', withinMs);
+
+  it('is its own token’s, in the header or the address, whatever the cookie is', async () => {
+    for (const cookie of [bob.token, 'nonsense', tokenFor(bob, -10), await over(bob), '%', undefined]) {
+      for (const origin of [node.url, 'https://elsewhere.example']) {
+        const clients = await Promise.all([
+          open(cookie, { origin, headers: { authorization: `Bearer ${ann.token}` } }),
+          open(cookie, { origin, token: ann.token }),
+          open(cookie, { origin, token: bob.token, headers: { authorization: `Bearer ${ann.token}` } }),
+        ]);
+        for (const client of clients) {
+          expect(await userOf(client)).toBe(ann.id);
+          await client.send(room, 'mine');
+          expect(hellos(client)).toEqual([ann.id]);
+          await client.close();
+        }
+      }
+    }
+    expect(new Set(await senders())).toEqual(new Set([ann.id]));
+  });
+
+  it('is refused for a bad token in the header or the address, whatever the cookie is', async () => {
+    for (const token of ['nonsense', '', tokenFor(ann, -10)]) {
+      await expect(open(bob.token, { token })).rejects.toThrow('refused with 401');
+      await expect(open(bob.token, { headers: { authorization: `Bearer ${token}` } })).rejects.toThrow('refused with 401');
+    }
+    for (const authorization of ['Bearer', 'Basic YTpi', `Bearer ${ann.token} ${ann.token}`])
+      await expect(open(bob.token, { headers: { authorization }, token: ann.token })).rejects.toThrow('refused with 401');
+    expect(await closeCode(await open(bob.token, { token: await over(ann) }))).toBe(4501);
+  });
+
+  it('is the cookie’s where nothing else is said, on a page of this host', async () => {
+    const client = await open(bob.token);
+    expect(await userOf(client)).toBe(bob.id);
+    await client.send(room, 'by the cookie');
+    expect(await senders()).toEqual([bob.id]);
+    await client.close();
+  });
+
+  describe('with a cookie that does not count is nobody’s until it sends auth:', () => {
+    const elsewhere = 'https://elsewhere.example';
+    const cases: [name: string, cookie: () => string | Promise<string>, code: number, origin: string | undefined][] = [
+      ['one that is no token', () => 'nonsense', 4408, undefined],
+      ['one that has expired', () => tokenFor(bob, -10), 4408, undefined],
+      ['one that came from a page of another host', () => bob.token, 4408, elsewhere],
+      ['one of a session that is over', () => over(bob), 4501, undefined],
+    ];
+    it.each(cases)('%s', async (_name, cookie, code, origin) => {
+      const more = origin === undefined ? {} : { origin };
+      const [client, silent] = await Promise.all([open(await cookie(), more), open(await cookie(), more)]);
+      expect(await client.command('auth', { token: ann.token })).toMatchObject({ event: 'hello', data: { user_id: ann.id } });
+      await client.send(room, 'mine');
+      expect([hellos(client), await senders()]).toEqual([[ann.id], [ann.id]]);
+      expect((await silent.command('ping', {})).event).toBe('pong');
+      expect(await closeCode(silent)).toBe(code);
+      expect(silent.frames.filter(({ event }) => event !== 'pong')).toEqual([]);
+      await client.close();
+    });
+  });
+
+  it('of a cookie becomes the user’s of auth: what came before was the one’s, what comes after is the other’s', async () => {
+    const client = await open(bob.token);
+    expect(await userOf(client)).toBe(bob.id);
+    await client.send(room, 'before');
+    expect(await client.command('auth', { token: ann.token })).toMatchObject({ event: 'hello', data: { user_id: ann.id } });
+    await client.send(room, 'after');
+    expect(await senders()).toEqual([bob.id, ann.id]);
+    expect((await client.command('auth', { token: bob.token })).data).toMatchObject({ code: 'conflict' });
+    expect((await client.command('refresh_token', { token: bob.token })).data).toMatchObject({ code: 'forbidden' });
+    await client.send(room, 'still');
+    expect(await senders()).toEqual([bob.id, ann.id, ann.id]);
+    await client.close();
+  });
+
+  it('has nothing that follows an auth stored as the cookie’s, however early it comes', async () => {
+    const text = (event: string, id: string, data: object) => frame(opcodes.text, JSON.stringify({ event, id, data }));
+    const sends = (n: number) =>
+      Buffer.concat(Array.from({ length: n }, (_, i) => text('send_message', `s${i}`, { room_id: room, content: `${i}` })));
+    const headers = { Cookie: `trunkline_access=${bob.token}`, Origin: node.url, Host: new URL(node.url).host };
+    for (const path of ['/ws', `/ws/${room}`]) {
+      for (let n = 0; n < 10; n++) {
+        const raw = await RawSocket.connect(node.url);
+        const after = Buffer.concat([text('auth', 'auth', { token: ann.token }), sends(3), text('ping', 'last', {})]);
+        if (n % 2 === 0) raw.write(Buffer.concat([Buffer.from(handshake(path, headers)), after]));
+        else {
+          raw.write(handshake(path, headers));
+          await eventually(() => raw.status === 101);
+          raw.write(after);
+        }
+        await raw.text('"id":"s2"');
+        await raw.text('"id":"last"');
+        raw.cut();
+      }
+    }
+    expect(await senders()).toEqual(Array<string>(60).fill(ann.id));
+  });
+
+  it('has no user after an auth that was no good, and stores nothing as the cookie’s', async () => {
+    for (const token of ['nonsense', tokenFor(ann, -10), signedToken(ann, { aud: 'elsewhere' })]) {
+      const client = await open(bob.token);
+      await userOf(client);
+      await client.join(room);
+      const answers = [
+        client.command('auth', { token }),
+        client.command('send_message', { room_id: room, content: 'whose?' }),
+        client.command('join_room', { room_id: room }),
+      ];
+      for (const { event } of await Promise.all(answers)) expect(event).toBe('error');
+      expect(await client.command('auth', { token: ann.token })).toMatchObject({ event: 'hello', data: { user_id: ann.id } });
+      await client.close();
+    }
+    const ended = await open(bob.token);
+    await userOf(ended);
+    ended.raw(JSON.stringify({ event: 'auth', data: { token: await over(ann) } }));
+    ended.raw(JSON.stringify({ event: 'send_message', data: { room_id: room, content: 'whose?' } }));
+    expect(await closeCode(ended)).toBe(4501);
+    const silent = await open(bob.token);
+    await userOf(silent);
+    expect((await silent.command('auth', { token: 'nonsense' })).data).toMatchObject({ code: 'unauthenticated' });
+    expect(await closeCode(silent)).toBe(4408);
+    expect(await senders()).toEqual([]);
+  });
+
+  it('answers what the cookie’s user sent before, and keeps it that user’s', async () => {
+    const client = await open(bob.token);
+    await userOf(client);
+    const holder = await db.sql.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM rooms WHERE id = $1 FOR UPDATE', [room]);
+    const before = client.send(room, 'before');
+    expect((await client.command('auth', { token: ann.token })).event).toBe('hello');
+    const after = client.send(room, 'after');
+    await holder.query('COMMIT');
+    holder.release();
+    expect(await Promise.all([before, after])).toEqual([2, 3]);
+    expect(await senders()).toEqual([bob.id, ann.id]);
+    await client.close();
+  });
+
+  it('ends the streams, the typing and the presence of the cookie’s user, and is watched for the session of the other', async () => {
+    const watcher = await TestClient.connect(node.url, ann.token);
+    const bobsRoom = await createRoom(db.sql, [bob, ann]);
+    await watcher.join(bobsRoom);
+    const statusOf = (person: Person) =>
+      watcher.frames.filter(({ event, data }) => event === 'presence' && data['user_id'] === person.id).at(-1)?.data['status'];
+    const client = await open(bob.token);
+    await client.join(bobsRoom);
+    client.raw(JSON.stringify({ event: 'typing_start', data: { room_id: bobsRoom } }));
+    await watcher.frame('typing', ({ user_id, is_typing }) => user_id === bob.id && is_typing === true);
+    await eventually(() => statusOf(bob) === 'online', 'Bob to be shown');
+
+    const carol = await createPerson(db.sql);
+    await db.sql.query('SELECT join_room($1, $2, $3)', [room, carol.id, carol.name]);
+    await client.command('auth', { token: carol.token });
+    await watcher.frame('typing', ({ user_id, is_typing }) => user_id === bob.id && is_typing === false);
+    await eventually(() => statusOf(bob) === 'offline', 'Bob to be gone', 15_000);
+    expect((await client.join(bobsRoom)).data).toMatchObject({ code: 'not_a_member' });
+    await client.join(room);
+    const length = client.frames.length;
+    await watcher.send(bobsRoom, 'not for Carol');
+    const seq = await watcher.send(room, 'for Carol');
+    await client.reaches(room, seq);
+    expect(JSON.stringify(client.frames.slice(length))).not.toContain(bobsRoom);
+
+    await end(bob.sessionId);
+    const other = await TestClient.connect(node.url, bob.token);
+    expect(await closeCode(other)).toBe(4501);
+    await eventually(async () => (await client.command('ping', {})).event === 'pong');
+    await client.send(room, 'as Carol');
+    await end(carol.sessionId);
+    expect(await closeCode(client)).toBe(4501);
+    await watcher.close();
+  }, 60_000);
+
+  it('joins the room of its address as whom the client says it is', async () => {
+    const annsRoom = await createRoom(db.sql, [ann]);
+    const client = await open(bob.token, { path: `/ws/${annsRoom}` });
+    expect((await client.frame('error')).data).toMatchObject({ code: 'not_a_member' });
+    expect((await client.command('auth', { token: ann.token })).event).toBe('hello');
+    await client.frame('joined_room', ({ room_id }) => room_id === annsRoom);
+    const seq = await client.send(annsRoom, 'mine');
+    await client.reaches(annsRoom, seq);
+    await client.close();
+  });
+
+  describe('takes an auth of the same user as another hello', () => {
+    const expiry = (hello: { data: Record<string, unknown> }) => Date.parse(hello.data['token_expires_at'] as string);
+
+    it.each(['cookie', 'token'])('on a connection by %s, and its streams go on', async (way) => {
+      const client = way === 'cookie' ? await open(bob.token) : await TestClient.connect(node.url, bob.token);
+      await client.join(room);
+      const first = await client.frame('hello');
+      const renewed = await client.command('auth', { token: tokenFor(bob, 7_200) });
+      expect(renewed).toMatchObject({ event: 'hello', data: { user_id: bob.id, connection_id: first.data['connection_id'] } });
+      expect(expiry(renewed)).toBeGreaterThan(expiry(first) + 3_000_000);
+      const seq = await client.send(room, 'on and on');
+      await client.reaches(room, seq);
+      expect(client.violations).toEqual([]);
+      expect(client.frames.filter(({ event }) => event === 'joined_room')).toHaveLength(1);
+      expect((await client.command('auth', { token: ann.token })).data).toMatchObject({ code: 'conflict' });
+      await client.close();
+    });
+
+    it('which an older token of the session does not make shorter, nor a refresh_token', async () => {
+      const client = await TestClient.connect(node.url, bob.token);
+      const first = expiry(await client.frame('hello'));
+      expect(expiry(await client.command('auth', { token: tokenFor(bob, 2) }))).toBe(first);
+      expect(expiry(await client.command('refresh_token', { token: tokenFor(bob, 2) }))).toBe(first);
+      const sentAt = performance.now();
+      await eventually(() => performance.now() - sentAt > 4_000);
+      expect((await client.command('ping', {})).event).toBe('pong');
+      await client.close();
+    });
+
+    it('and is of the session of the token that came last', async () => {
+      const sessionId = await anotherSession(bob);
+      const client = await open(bob.token);
+      await userOf(client);
+      expect((await client.command('auth', { token: tokenFor({ ...bob, sessionId }, 600) })).event).toBe('hello');
+      await end(bob.sessionId);
+      expect(await closeCode(await TestClient.connect(node.url, bob.token))).toBe(4501);
+      await client.send(room, 'of the other session');
+      await end(sessionId);
+      expect(await closeCode(client)).toBe(4501);
+    });
+
+    it('but stays what it was where the token is no good', async () => {
+      const client = await TestClient.connect(node.url, bob.token);
+      expect((await client.command('auth', { token: 'nonsense' })).data).toMatchObject({ code: 'unauthenticated' });
+      await client.send(room, 'still Bob');
+      expect(await senders()).toEqual([bob.id]);
+      await client.close();
+    });
+  });
+
+  it('counts among the sockets of whose it is, and is not refused for those of the cookie’s user', async () => {
+    const small = await startNode(db.url, { SOCKETS_PER_USER_MAX: '1', RATE_LIMITS: 'on' });
+    const openHere = (token?: string) =>
+      TestClient.connect(small.url, token, undefined, '/ws', token === undefined ? browser(bob.token, small.url) : {});
+    const first = await openHere(bob.token);
+    await first.frame('hello');
+    const client = await openHere();
+    expect((await client.command('auth', { token: ann.token })).event).toBe('hello');
+    expect(await closeCode(await openHere(ann.token))).toBe(4429);
+    expect(await closeCode(await openHere())).toBe(4429);
+    await first.close();
+    const byCookie = await openHere();
+    await byCookie.frame('hello');
+    expect(await closeCode(await openHere(bob.token))).toBe(4429);
+    await client.close();
+    expect((await byCookie.command('auth', { token: ann.token })).event).toBe('hello');
+    const again = await openHere(bob.token);
+    await again.frame('hello');
+    await Promise.all([again.close(), byCookie.close()]);
+    await small.close();
   });
 });

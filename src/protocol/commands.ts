@@ -22,7 +22,13 @@ const joinFields = {
 };
 
 export const commandSchemas = {
-  auth: Type.Object({ token }, { description: 'Says who you are; the first frame, where the handshake had no credentials.' }),
+  auth: Type.Object(
+    { token },
+    {
+      description:
+        'Says who you are: the first frame. It wins over a cookie that the browser added, and may be sent again for the same user.',
+    },
+  ),
   join_room: Type.Object(joinFields, { description: 'Begins the stream of a room; with last_seen_seq, after what the client holds.' }),
   join_rooms: Type.Object(
     {

@@ -45,7 +45,7 @@ export const replySchemas = {
     },
     {
       description:
-        'You are authenticated. Comes once, before anything of a room; answers auth, or comes by itself when the handshake had the credentials.',
+        'You are authenticated. Comes before anything of a room; answers each auth, or comes by itself when the handshake had the credentials. With another user_id than the one before, nothing is followed any more.',
     },
   ),
   joined_room: Type.Object(

@@ -48,9 +48,14 @@ export interface ConnectionParts extends StreamParts {
 
 export class Connection {
   readonly outbox: Outbox;
-  private readonly streams: RoomStreams;
+  private streams: RoomStreams;
   private helloEpoch = '';
   private identity: Identity | undefined;
+  /** Its user, or candidate, is known by a cookie alone, which the browser added: `auth` wins over it. */
+  private isByCookie = false;
+  /** Since when it has no user, by performance.now(), and how it is closed if that goes on. */
+  private nobodySince = performance.now();
+  private nobodyBecause: CloseReason = 'authTimeout';
   /** Of a valid token whose session is being looked up; no command is accepted meanwhile. */
   private candidate: Identity | undefined;
   /** The look-up failed and is tried again: a ping is answered meanwhile, so that the client does not take the connection for dead. */
@@ -74,7 +79,6 @@ export class Connection {
   private turn = new Turn();
   private readonly goOn = (): void => this.acceptMore();
   private pingData: Buffer | undefined;
-  private readonly openedAt = performance.now();
 
   constructor(
     readonly id: string,
@@ -84,7 +88,7 @@ export class Connection {
     private readonly firstRoomId?: string,
   ) {
     this.outbox = new Outbox(rawSocketOf(socket), parts.config.SOCKET_BUFFER_BYTES, () => this.drained(), parts.counters);
-    this.streams = new RoomStreams(parts, this.outbox, (error, command, roomId) => this.replyError(error, command, roomId));
+    this.streams = this.newStreams();
     socket.on('message', (data, isBinary) => this.receive(data as Buffer, isBinary));
     socket.on('ping', (data) => this.pong(data));
     socket.on('pong', () => {
@@ -114,13 +118,16 @@ export class Connection {
     return this.unanswered === 0 && !this.streams.isJoining && !this.accepting && !this.hasQueued;
   }
 
-  /** Says hello as soon as the session of a valid token is known to be live. Until then the token's expiry is the only limit in time. */
-  authenticate(identity: Identity, id?: CommandId): void {
+  /**
+   * Says hello as soon as the session of a valid token is known to be live. Until then the token's expiry is the only limit in time.
+   * @param isByCookie the client did not say so itself
+   */
+  authenticate(identity: Identity, isByCookie: boolean, id?: CommandId): void {
+    this.isByCookie = isByCookie;
     const turn = this.parts.userSockets.add(identity.userId);
-    if (turn === undefined) return this.close('rateLimited');
-    this.turn.leave(this.goOn);
-    this.turn = turn;
-    void this.prove(identity).then((isProven) => isProven && this.greet(identity, id));
+    if (turn === undefined) return this.turnAway('rateLimited');
+    this.takeTurnsIn(turn);
+    void this.prove(identity).then((isProven) => isProven && this.greet(id));
   }
 
   /** The session was live at that time, by performance.now(). */
@@ -132,11 +139,13 @@ export class Connection {
   /** Closes what has outlived its token, its chance to authenticate, or its time to take what waits for it. Called about once a second. */
   sweep(): void {
     const now = performance.now(); // but for the token's time, whatever is done to the system's clock
-    const identity = this.candidate ?? this.identity;
-    if (identity === undefined) {
-      if (now - this.openedAt >= limits.authDeadlineMs) this.close('authTimeout');
-    } else if (Date.now() >= identity.expiresAtMs) this.close('tokenExpired');
-    else if (now - (this.outbox.fullSince ?? now) > this.parts.config.SLOW_SOCKET_TIMEOUT_MS) this.close('slowConsumer');
+    const { identity, candidate } = this;
+    if (identity === undefined && candidate === undefined) {
+      if (now - this.nobodySince >= limits.authDeadlineMs) this.close(this.nobodyBecause);
+    } else if (Date.now() >= Math.max(identity?.expiresAtMs ?? 0, candidate?.expiresAtMs ?? 0)) {
+      if (identity === undefined) this.turnAway('tokenExpired');
+      else this.close('tokenExpired');
+    } else if (now - (this.outbox.fullSince ?? now) > this.parts.config.SLOW_SOCKET_TIMEOUT_MS) this.close('slowConsumer');
     else if (this.next !== undefined) this.acceptMore(); // to be refused, if it has waited for too long
   }
 
@@ -184,8 +193,46 @@ export class Connection {
     this.streams.close();
   }
 
-  private greet(identity: Identity, id?: CommandId): void {
-    const { parts } = this;
+  private newStreams(): RoomStreams {
+    return new RoomStreams(this.parts, this.outbox, (error, command, roomId) => this.replyError(error, command, roomId));
+  }
+
+  private takeTurnsIn(turn: Turn): void {
+    this.turn.leave(this.goOn);
+    this.turn = turn;
+  }
+
+  /** Has no user any more: its streams end. What it sent stays that user's, and is answered. */
+  private forgetUser(): void {
+    const user = this.identity ?? this.candidate;
+    this.isByCookie = false;
+    this.nobodySince = performance.now();
+    if (user === undefined) return;
+    this.parts.userSockets.remove(user.userId);
+    this.takeTurnsIn(new Turn());
+    this.identity = undefined;
+    this.candidate = undefined;
+    this.streams.close();
+    this.streams = this.newStreams();
+  }
+
+  /** The credentials can't be taken. Those of a cookie count as none: `auth` may still come, and what it says may be good. */
+  private turnAway(reason: CloseReason): void {
+    if (!this.isByCookie) return this.close(reason);
+    this.forgetUser();
+    this.nobodyBecause = reason;
+    this.acceptMore();
+  }
+
+  private greet(id?: CommandId): void {
+    this.hello(id);
+    if (this.firstRoomId !== undefined) this.streams.join([{ room_id: this.firstRoomId }]);
+    this.acceptMore();
+  }
+
+  private hello(id?: CommandId): void {
+    const { parts, identity } = this;
+    if (identity === undefined) return;
     this.helloEpoch = parts.feed.epoch;
     this.reply(
       'hello',
@@ -200,33 +247,32 @@ export class Connection {
       },
       id,
     );
-    if (this.firstRoomId !== undefined) this.streams.join([{ room_id: this.firstRoomId }]);
-    this.acceptMore();
   }
 
   /**
    * Looks the session of a token up, for as long as it takes, and has the token's identity from then on. A session that is over closes the socket.
    * @param untilMs of performance.now(), when to give up
-   * @returns false where it was closed meanwhile; @throws ClientError `unavailable`
+   * @returns false where it was closed, or another token was given, meanwhile; @throws ClientError `unavailable`
    */
   private async prove(identity: Identity, untilMs = Number.POSITIVE_INFINITY): Promise<boolean> {
     const { sessions, noteBug } = this.parts;
     this.candidate = identity;
     this.isProofLate = false;
-    while (!this.closing) {
+    while (!this.closing && this.candidate === identity) {
       const askedAt = performance.now();
       try {
         const isLive = await sessions.prove(identity);
         if (isLive) sessions.noteUse(identity.sessionId);
-        if (this.closing) break;
-        if (!isLive) this.close('sessionRevoked');
-        else {
-          this.candidate = undefined;
-          this.identity = identity;
-          this.provenAt = askedAt;
-          this.streams.user = identity;
-          return true;
+        if (this.closing || this.candidate !== identity) break;
+        if (!isLive) {
+          this.turnAway('sessionRevoked');
+          break;
         }
+        this.candidate = undefined;
+        this.identity = longer(this.identity, identity);
+        this.provenAt = askedAt;
+        this.streams.user = identity;
+        return true;
       } catch (error) {
         if (!(error instanceof ClientError && error.temporary)) noteBug(error);
         if (performance.now() > untilMs) {
@@ -307,7 +353,7 @@ export class Connection {
   private acceptQueued(): void {
     this.accepting = true;
     while (
-      (this.candidate === undefined || this.isProofLate) &&
+      (this.candidate === undefined || this.isProofLate || this.isByCookie) &&
       this.hasQueued &&
       !this.turn.isOver &&
       this.unanswered < limits.unansweredSendsMax &&
@@ -345,6 +391,9 @@ export class Connection {
 
   /** Whether a command may be accepted, as far as its session goes: `later` is judged anew after the next look-up, and once a second. */
   private mayAccept(command: Command | RefusedFrame): 'yes' | 'later' | 'no' {
+    const isAuth = !(command instanceof RefusedFrame) && command.event === 'auth';
+    if (this.candidate !== undefined && this.isByCookie && isAuth) return 'yes';
+    if (this.candidate !== undefined && !this.isProofLate) return 'later';
     if (command instanceof RefusedFrame || command.event === 'ping') return 'yes';
     if (this.candidate !== undefined) return 'later';
     if (this.identity === undefined || command.event === 'leave_room') return 'yes';
@@ -384,17 +433,41 @@ export class Connection {
     }
   }
 
+  /**
+   * What the client says itself wins over the cookie that its browser added. A token that is no good does so too: nothing that follows it may be
+   * taken for what the cookie's user said.
+   */
   private acceptAuth(token: string, id?: CommandId): undefined {
-    if (this.identity !== undefined)
-      throw new ClientError('conflict', 'This connection is authenticated already; to renew its token, send refresh_token.');
-    this.authenticate(this.parts.tokens.verify(token), id);
+    let said: Identity;
+    try {
+      said = this.parts.tokens.verify(token);
+    } catch (error) {
+      if (this.isByCookie) this.forgetUser();
+      throw error;
+    }
+    const isSameUser = this.identity?.userId === said.userId;
+    if (isSameUser) return this.renew(said, () => this.hello(id), id);
+    if (this.identity !== undefined && !this.isByCookie)
+      throw new ClientError('conflict', 'This connection is authenticated as another user: open another one.');
+    this.forgetUser();
+    this.authenticate(said, false, id);
   }
 
   private acceptRefresh(token: string, { userId }: Identity, id?: CommandId): undefined {
     const renewed = this.parts.tokens.verify(token);
     if (renewed.userId !== userId) throw new ClientError('forbidden', 'The token is of another user.');
-    this.prove(renewed, performance.now() + unprovenMaxMs)
-      .then((isProven) => isProven && this.reply('token_refreshed', { token_expires_at: new Date(renewed.expiresAtMs).toISOString() }, id))
+    this.renew(
+      renewed,
+      ({ expiresAtMs }) => this.reply('token_refreshed', { token_expires_at: new Date(expiresAtMs).toISOString() }, id),
+      id,
+    );
+  }
+
+  /** Takes another token of its user. */
+  private renew(token: Identity, answer: (identity: Identity) => void, id?: CommandId): undefined {
+    this.isByCookie = false;
+    this.prove(token, performance.now() + unprovenMaxMs)
+      .then((isProven) => isProven && this.identity !== undefined && answer(this.identity))
       .catch((error: unknown) => this.replyError(error, id))
       .finally(() => this.acceptMore());
   }
@@ -446,6 +519,10 @@ export class Connection {
     this.outbox.put(encodeError(answer, id, roomId));
   }
 }
+
+/** The token that was given last; of two tokens of one session that which is good for longer. */
+const longer = (held: Identity | undefined, given: Identity): Identity =>
+  held?.sessionId === given.sessionId && held.expiresAtMs > given.expiresAtMs ? held : given;
 
 const unproven = (): ClientError =>
   new ClientError('unavailable', 'The database is away: whether your session goes on is not known.', { retryAfterMs: 1_000 });

@@ -7,6 +7,7 @@ import type { ServerOptions, WebSocketServer } from 'ws';
 import type { AccessTokens, Identity } from '../auth/access-tokens.js';
 import type { AllowedOrigins } from '../auth/allowed-origins.js';
 import { accessTokenCookie } from '../auth/auth-cookies.js';
+import { bearerToken } from '../auth/auth.guard.js';
 import { ClientError, errorCodes } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
 import { InSlices } from './in-slices.js';
@@ -31,10 +32,16 @@ const handshakesPerTurn = 32;
 /** A socket at /ws/ and a room's id joins that room as soon as it is authenticated. */
 const withRoom = /^\/ws\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
-const identities = new WeakMap<IncomingMessage, Identity>();
+interface Opener {
+  readonly identity: Identity;
+  /** Known by nothing but what the browser added. */
+  readonly isByCookie: boolean;
+}
+
+const openers = new WeakMap<IncomingMessage, Opener>();
 
 /** Who opened a socket, where the handshake said so. */
-export const identityOf = (request: IncomingMessage): Identity | undefined => identities.get(request);
+export const openerOf = (request: IncomingMessage): Opener | undefined => openers.get(request);
 
 /** The room that a socket is to join at once, where its address says so. */
 export const roomOf = (request: IncomingMessage): string | undefined => withRoom.exec(urlOf(request)?.pathname ?? '')?.[1]?.toLowerCase();
@@ -99,9 +106,9 @@ export class RealtimeAdapter extends WsAdapter {
     if (hasBody(request)) return refuse(socket, 400); // it would be taken for frames
     if (this.isDraining()) return refuse(socket, 503);
     try {
-      const token = this.tokenOf(request, url);
       // Whether the session is over is looked up by the connection: a browser can't read why a handshake was refused.
-      if (token !== undefined) identities.set(request, this.tokens.verify(token));
+      const opener = this.judge(request, url);
+      if (opener !== undefined) openers.set(request, opener);
     } catch (error) {
       const code = error instanceof ClientError ? error.code : 'unauthenticated';
       return refuse(socket, errorCodes[code].status, code);
@@ -110,19 +117,22 @@ export class RealtimeAdapter extends WsAdapter {
   }
 
   /**
-   * The credentials that are preferred: header, cookie, address. Any page can make a browser open a socket that carries the cookie, so that of
-   * a page which is not allowed is none.
-   * @returns undefined where there are none: the first frame has to bring them
-   * @throws ClientError `forbidden` where the cookie of such a page is all there is
+   * What the client says itself, in the header or else in the address, is judged alone. The cookie counts only without that, and only of a page that is
+   * allowed, because any page can make a browser open a socket that carries it. A cookie that does not count is as none: it must not lock out a page
+   * that is about to send `auth`.
+   * @returns undefined where nobody is known: the first frame has to say who it is
+   * @throws ClientError `unauthenticated`, `token_expired`
    */
-  private tokenOf(request: IncomingMessage, url: URL): string | undefined {
-    const inHeader = bearer(request);
-    if (inHeader !== undefined) return inHeader;
-    const inCookie = accessTokenCookie(request);
-    if (inCookie !== undefined && this.origins.allows(request)) return inCookie;
-    const inAddress = url.searchParams.get('token') ?? undefined;
-    if (inCookie !== undefined && inAddress === undefined) throw new ClientError('forbidden');
-    return inAddress;
+  private judge(request: IncomingMessage, url: URL): Opener | undefined {
+    const said = bearerToken(request) ?? url.searchParams.get('token') ?? undefined;
+    if (said !== undefined) return { identity: this.tokens.verify(said), isByCookie: false };
+    const cookie = accessTokenCookie(request);
+    if (cookie === undefined || !this.origins.allows(request)) return undefined;
+    try {
+      return { identity: this.tokens.verify(cookie), isByCookie: true };
+    } catch {
+      return undefined;
+    }
   }
 }
 
@@ -132,11 +142,6 @@ function destroy(this: Duplex): void {
 }
 
 const urlOf = ({ url = '' }: IncomingMessage): URL | undefined => (URL.canParse(url, 'ws://node') ? new URL(url, 'ws://node') : undefined);
-
-function bearer({ headers }: IncomingMessage): string | undefined {
-  const [scheme, token] = headers.authorization?.split(' ') ?? [];
-  return scheme?.toLowerCase() === 'bearer' ? token : undefined;
-}
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;

@@ -15,7 +15,7 @@ import { PresenceService } from '../presence/presence.service.js';
 import { Connection, type ConnectionParts } from './connection.js';
 import { newCounters } from './counters.js';
 import { Hub } from './hub.js';
-import { identityOf, roomOf } from './realtime.adapter.js';
+import { openerOf, roomOf } from './realtime.adapter.js';
 import { SessionWatch } from './session-watch.js';
 import { UserSockets } from './user-sockets.js';
 
@@ -106,8 +106,8 @@ export class RealtimeGateway implements OnGatewayConnection, OnApplicationBootst
     });
     // Not by a status of the handshake: Nginx would take a 5xx for a node that is down, and REST with it.
     if (this.connections.size > this.parts.config.SOCKETS_MAX) return connection.close('tryAgainLater');
-    const identity = identityOf(request);
-    if (identity !== undefined) connection.authenticate(identity);
+    const opener = openerOf(request);
+    if (opener !== undefined) connection.authenticate(opener.identity, opener.isByCookie);
     if (this.isDraining) connection.close('serviceRestart');
   }
 

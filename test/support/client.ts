@@ -53,8 +53,14 @@ export class TestClient {
   }
 
   /** Connects with a token in the address, or without one. Resolves when open; rejects with the status of a refused handshake. */
-  static async connect(url: string, token?: string, previous?: TestClient, path = '/ws'): Promise<TestClient> {
-    const socket = new WebSocket(`${url.replace('http', 'ws')}${path}${token === undefined ? '' : `?token=${token}`}`);
+  static async connect(
+    url: string,
+    token?: string,
+    previous?: TestClient,
+    path = '/ws',
+    headers: Record<string, string> = {},
+  ): Promise<TestClient> {
+    const socket = new WebSocket(`${url.replace('http', 'ws')}${path}${token === undefined ? '' : `?token=${token}`}`, { headers });
     const client = new TestClient(socket);
     for (const [room, held] of previous?.rooms ?? []) client.rooms.set(room, new Map(held));
     for (const [room, seq] of previous?.last ?? []) client.last.set(room, seq);
