@@ -4,12 +4,13 @@
  */
 export const imports = {
   realtime: ['chat', 'bus', 'presence', 'auth', 'protocol'],
-  chat: ['rooms', 'database', 'protocol', 'rest', 'auth/*.guard.js'],
+  chat: ['rooms', 'limits', 'database', 'protocol', 'rest', 'auth/*.guard.js'],
   bus: ['database', 'protocol'],
   presence: ['rooms', 'bus', 'database', 'protocol'],
-  rooms: ['auth', 'users', 'database', 'protocol', 'rest'],
+  rooms: ['auth', 'users', 'limits', 'database', 'protocol', 'rest'],
   auth: ['users', 'database', 'protocol', 'rest'],
   users: ['database', 'protocol', 'rest'],
+  limits: ['protocol'],
   docs: ['auth/*.guard.js', 'protocol', 'rest'],
   doctor: ['auth', 'bus', 'database', 'protocol'],
   verify: ['database'],

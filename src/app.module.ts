@@ -6,6 +6,7 @@ import { CONFIG, type Config } from './config.js';
 import { DatabaseModule } from './database/database.module.js';
 import { DocsModule } from './docs/docs.module.js';
 import { HealthModule } from './health/health.module.js';
+import { LimitsModule } from './limits/limits.module.js';
 import { LOGGER } from './logger.js';
 import { MetricsModule } from './metrics/metrics.module.js';
 import { RealtimeModule } from './realtime/realtime.module.js';
@@ -24,7 +25,7 @@ class NodeModule {
   }
 }
 
-@Module({ imports: [DatabaseModule, AuthModule, RoomsModule, ChatModule, RealtimeModule, HealthModule, DocsModule] })
+@Module({ imports: [DatabaseModule, AuthModule, LimitsModule, RoomsModule, ChatModule, RealtimeModule, HealthModule, DocsModule] })
 export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
     return { module: AppModule, imports: [NodeModule.of(config, log), ...(config.METRICS_PORT === 0 ? [] : [MetricsModule])] };

@@ -79,8 +79,30 @@ export const settings = {
   RATE_LIMITS: oneOf(
     ['on', 'off'],
     'on',
-    '`off` takes away the limits on login, register and refresh, and on sockets of one user, for load tests.',
+    '`off` takes away the limits on login, register and refresh, and all limits of one user, for load tests.',
   ),
+  USER_MESSAGES_PER_S: whole(
+    1,
+    1_000_000,
+    100,
+    'Messages that one user may send in each second on this node, in the long run; one more is refused with `rate_limited`, as with the limits below.',
+  ),
+  USER_MESSAGES_BURST: whole(1, 1_000_000, 1_000, 'Messages that one user may send at once, after a pause.'),
+  USER_BYTES_PER_HOUR: whole(
+    1_048_576,
+    1_099_511_627_776,
+    268_435_456,
+    'Bytes of messages that one user may send in an hour on this node; so many at once after a pause.',
+  ),
+  USER_ROOMS_PER_HOUR: whole(1, 1_000_000, 200, 'Rooms that one user may make in an hour on this node.'),
+  USER_JOINS_PER_HOUR: whole(1, 1_000_000, 1_000, 'Rooms that one user may join in an hour on this node.'),
+  USER_CHANGES_PER_HOUR: whole(
+    1,
+    1_000_000,
+    1_000,
+    'Changes of rooms and of the membership of others that one user may make in an hour on this node.',
+  ),
+  USER_INVITES_PER_HOUR: whole(1, 1_000_000, 200, 'Invitations that one user may make in an hour on this node.'),
   ALLOWED_ORIGINS: listOf(
     isOrigin,
     'be empty or origins like https://chat.example.org, separated by commas',

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
 import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
+import { UserLimits } from '../limits/user-limits.js';
 import { LOGGER } from '../logger.js';
 import { ClientError, type ErrorCode } from '../protocol/errors.js';
 import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
@@ -57,7 +58,12 @@ export class ChatService implements BeforeApplicationShutdown {
   private observe: ((batch: StoredBatch) => void) | undefined;
   private tracer: SendTracer | undefined;
 
-  constructor(db: Database, @Inject(CONFIG) config: Config, @Inject(LOGGER) log: Logger) {
+  constructor(
+    db: Database,
+    private readonly limits: UserLimits,
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) log: Logger,
+  ) {
     this.writer = new MessageWriter({
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
@@ -94,15 +100,17 @@ export class ChatService implements BeforeApplicationShutdown {
   /**
    * Stores a message. Sends to one room take effect in the order of the calls.
    * @param settle is told once, for a room in that order, what was stored, after the commit, or why nothing was: room_not_found, not_a_member,
-   *   conflict, overloaded, unavailable. It must not throw.
+   *   conflict, unavailable; at once, without regard to the order: rate_limited, overloaded. It must not throw.
    */
   submit(send: Send, settle: (result: Stored | ClientError) => void): void {
-    const settled = (outcome: Settled): void => {
-      const result = resultOf(outcome);
+    const answer = (result: Stored | ClientError): void => {
       if (result instanceof ClientError) this.counters.refused[result.code] = (this.counters.refused[result.code] ?? 0) + 1;
       else this.counters[result.duplicate ? 'duplicate' : 'stored']++;
       settle(result);
     };
+    const refusal = this.limits.message(send.userId, send.content);
+    if (refusal !== undefined) return answer(refusal);
+    const settled = (outcome: Settled): void => answer(resultOf(outcome));
     if (this.tracer === undefined) this.writer.append(send, settled);
     else this.tracer.sending(send, () => this.writer.append(send, settled));
   }

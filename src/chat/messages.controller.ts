@@ -59,7 +59,7 @@ export class MessagesController {
     summary: 'Send a message',
     description: 'Answers when it is stored.',
     answer: namedMessageSchema,
-    errors: ['room_not_found', 'conflict', 'overloaded'],
+    errors: ['room_not_found', 'conflict', 'rate_limited', 'overloaded'],
   })
   async send(
     @Param() { id }: RoomParams,

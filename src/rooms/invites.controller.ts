@@ -21,7 +21,7 @@ export class InvitesController {
     summary: 'Make an invitation',
     description: 'Any member may.',
     answer: inviteWithCodeSchema,
-    errors: ['room_not_found', 'conflict'],
+    errors: ['room_not_found', 'conflict', 'rate_limited'],
   })
   create(
     @Param() { id }: RoomParams,
@@ -63,7 +63,7 @@ export class InvitesController {
     summary: 'Join a room by an invitation',
     description: 'For a member it does nothing, and uses nothing up.',
     answer: enteredSchema,
-    errors: ['not_found', 'room_not_found', 'forbidden'],
+    errors: ['not_found', 'room_not_found', 'forbidden', 'rate_limited'],
   })
   async join(@Param() { code }: CodeParams, @CurrentIdentity() { userId, username }: Identity): Promise<Static<typeof enteredSchema>> {
     return { success: true, room_id: await this.invites.join(code, userId, username) };

@@ -5,11 +5,12 @@
 import { Injectable } from '@nestjs/common';
 import Type, { type Static } from 'typebox';
 import { v7 as uuidv7 } from 'uuid';
-import { Database } from '../database/database.js';
+import { Database, type Queryable } from '../database/database.js';
+import { UserLimits } from '../limits/user-limits.js';
 import { ClientError } from '../protocol/errors.js';
 import { decodeInvite, encodeInvite, hashSecret, newSecret } from './invite-code.js';
 import { deleteInvite, hasInvite, insertInvite, inviteSchema, listInvites, useInvite, type Invite } from './invite.store.js';
-import { addMember, findMembers, lockRoom } from './member.store.js';
+import { addMember, findMembers, lockRoom, type JoinOutcome } from './member.store.js';
 import { joined } from './members.service.js';
 import { findMembership, type Membership } from './room.store.js';
 
@@ -24,10 +25,21 @@ export type InviteWithCode = Static<typeof inviteWithCodeSchema>;
 
 @Injectable()
 export class InvitesService {
-  constructor(private readonly db: Database) {}
+  constructor(
+    private readonly db: Database,
+    private readonly limits: UserLimits,
+  ) {}
 
-  /** By any member. @throws ClientError `room_not_found` for who is no member, `conflict` where there are too many, `unavailable` */
-  async create(roomId: string, userId: string, { expiresInS, maxUses }: { expiresInS: number; maxUses?: number }): Promise<InviteWithCode> {
+  /** By any member. @throws ClientError `room_not_found` for who is no member, `conflict` where there are too many, `rate_limited`, `unavailable` */
+  create(roomId: string, userId: string, options: { expiresInS: number; maxUses?: number }): Promise<InviteWithCode> {
+    return this.limits.count('invites', userId, () => this.createCounted(roomId, userId, options));
+  }
+
+  private async createCounted(
+    roomId: string,
+    userId: string,
+    { expiresInS, maxUses }: { expiresInS: number; maxUses?: number },
+  ): Promise<InviteWithCode> {
     await this.membership(roomId, userId); // before the lock: a stranger can't hold the room up
     const secret = newSecret(roomId);
     const invite = await this.db.transaction(async (db) => {
@@ -64,13 +76,16 @@ export class InvitesService {
     // Before the lock: a guess can't hold the room up. To a member, a code that is used up is good.
     const isGood = (await hasInvite(this.db, roomId, hashSecret(secret))) || (await findMembership(this.db, roomId, userId)) !== undefined;
     if (!isGood) throw ofNoUse();
-    await this.db.transaction(async (db) => {
+    const enter = async (db: Queryable): Promise<JoinOutcome> => {
       await lockRoom(db, roomId);
-      if ((await findMembers(db, roomId, [userId])).has(userId)) return;
+      if ((await findMembers(db, roomId, [userId])).has(userId)) return 'already';
       const invitedBy = await useInvite(db, roomId, hashSecret(secret));
       if (invitedBy === undefined) throw ofNoUse();
-      joined(await addMember(db, roomId, { userId, username }, userId));
-    });
+      const outcome = await addMember(db, roomId, { userId, username }, userId);
+      joined(outcome);
+      return outcome;
+    };
+    await this.limits.count('joins', userId, () => this.db.transaction(enter));
     return roomId;
   }
 

@@ -15,7 +15,7 @@ export class MembersController {
 
   @Post('join')
   @HttpCode(200)
-  @Operation({ summary: 'Join a room', answer: successSchema, errors: ['room_not_found', 'forbidden'] })
+  @Operation({ summary: 'Join a room', answer: successSchema, errors: ['room_not_found', 'forbidden', 'rate_limited'] })
   async join(@Param() { id }: RoomParams, @CurrentIdentity() { userId, username }: Identity): Promise<Success> {
     await this.members.join(id, userId, username);
     return success;
@@ -51,7 +51,7 @@ export class MembersController {
     summary: 'Make another user a member',
     description: 'Any member may, in a private room too.',
     answer: successSchema,
-    errors: ['room_not_found', 'not_found', 'forbidden'],
+    errors: ['room_not_found', 'not_found', 'forbidden', 'rate_limited'],
   })
   async add(@Param() { id }: RoomParams, @Body() { user_id }: UserBody, @CurrentIdentity() { userId }: Identity): Promise<Success> {
     await this.members.add(id, userId, user_id);
@@ -63,7 +63,7 @@ export class MembersController {
     summary: 'Make a member an admin, or an admin a member again',
     description: 'Only the owner may.',
     answer: successSchema,
-    errors: ['room_not_found', 'not_found', 'forbidden'],
+    errors: ['room_not_found', 'not_found', 'forbidden', 'rate_limited'],
   })
   async setRole(
     @Param() { id, user_id }: MemberParams,
@@ -79,7 +79,7 @@ export class MembersController {
     summary: 'End the membership of another',
     description: 'The owner may to all, admins may to plain members.',
     answer: successSchema,
-    errors: ['room_not_found', 'forbidden'],
+    errors: ['room_not_found', 'forbidden', 'rate_limited'],
   })
   async kick(@Param() { id, user_id }: MemberParams, @CurrentIdentity() { userId }: Identity): Promise<Success> {
     await this.members.kick(id, userId, user_id);
@@ -92,7 +92,7 @@ export class MembersController {
     summary: 'Make another member the owner',
     description: 'Only the owner may, and is an admin then.',
     answer: successSchema,
-    errors: ['room_not_found', 'not_found', 'forbidden'],
+    errors: ['room_not_found', 'not_found', 'forbidden', 'rate_limited'],
   })
   async transfer(@Param() { id }: RoomParams, @Body() { user_id }: UserBody, @CurrentIdentity() { userId }: Identity): Promise<Success> {
     await this.members.transfer(id, userId, user_id);
@@ -115,7 +115,7 @@ export class MembersController {
     summary: 'Keep a user out',
     description: 'Ends its membership, if it is a member. The owner may to all, admins may to plain members.',
     answer: successSchema,
-    errors: ['room_not_found', 'not_found', 'forbidden'],
+    errors: ['room_not_found', 'not_found', 'forbidden', 'rate_limited'],
   })
   async ban(@Param() { id, user_id }: MemberParams, @CurrentIdentity() { userId }: Identity): Promise<Success> {
     await this.members.ban(id, userId, user_id);
@@ -127,7 +127,7 @@ export class MembersController {
     summary: 'Let a user join again',
     description: 'Only the owner and admins may.',
     answer: successSchema,
-    errors: ['room_not_found', 'forbidden'],
+    errors: ['room_not_found', 'forbidden', 'rate_limited'],
   })
   async unban(@Param() { id, user_id }: MemberParams, @CurrentIdentity() { userId }: Identity): Promise<Success> {
     await this.members.unban(id, userId, user_id);

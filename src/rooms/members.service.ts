@@ -5,6 +5,7 @@
  */
 import { Injectable } from '@nestjs/common';
 import { Database, type Queryable } from '../database/database.js';
+import { UserLimits } from '../limits/user-limits.js';
 import { ClientError } from '../protocol/errors.js';
 import { findUser, type User } from '../users/user.store.js';
 import { deleteBan, insertBan, listBans, type Ban } from './ban.store.js';
@@ -42,11 +43,18 @@ interface HeldRoom {
 
 @Injectable()
 export class MembersService {
-  constructor(private readonly db: Database) {}
+  constructor(
+    private readonly db: Database,
+    private readonly limits: UserLimits,
+  ) {}
 
   /** Does nothing for a member. @throws ClientError `room_not_found`, `forbidden` for who is banned, `unavailable` */
   async join(roomId: string, userId: string, username: string): Promise<void> {
-    joined(await joinRoom(this.db, roomId, userId, username));
+    await this.limits.count('joins', userId, async () => {
+      const outcome = await joinRoom(this.db, roomId, userId, username);
+      joined(outcome);
+      return outcome;
+    });
   }
 
   /**
@@ -169,16 +177,20 @@ export class MembersService {
     });
   }
 
-  /** The roles that are read here are those at the seq that `work` takes. A stranger is refused before the lock, so that it can't hold the room up. */
+  /**
+   * The roles that are read here are those at the seq that `work` takes. A stranger is refused before the lock, so that it can't hold the room up.
+   * @throws ClientError `rate_limited`, `room_not_found`; what `work` throws
+   */
   private async hold(roomId: string, actorId: string, userId: string, work: (room: HeldRoom) => Promise<void>): Promise<void> {
     if ((await findMembership(this.db, roomId, actorId)) === undefined) throw new ClientError('room_not_found');
-    await this.db.transaction(async (db) => {
+    const change = async (db: Queryable): Promise<void> => {
       await lockRoom(db, roomId);
       const members = await findMembers(db, roomId, [actorId, userId]);
       const actor = members.get(actorId);
       if (actor === undefined) throw new ClientError('room_not_found');
       await work({ db, actorRole: actor.role, other: members.get(userId) });
-    });
+    };
+    await this.limits.count('changes', actorId, () => this.db.transaction(change));
   }
 }
 

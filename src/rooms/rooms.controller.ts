@@ -18,7 +18,7 @@ export class RoomsController {
     summary: 'Make a room',
     description: 'Its maker is its owner and its first member.',
     answer: roomSchema,
-    errors: ['conflict'],
+    errors: ['conflict', 'rate_limited'],
   })
   create(@Body() body: NewRoomBody, @CurrentIdentity() owner: Identity): Promise<Room> {
     const { name, description, history, private: isPrivate } = body;
@@ -62,7 +62,7 @@ export class RoomsController {
     summary: 'Change a room',
     description: 'The owner and admins may. What is left out stays as it is.',
     answer: roomSchema,
-    errors: ['room_not_found', 'forbidden', 'conflict'],
+    errors: ['room_not_found', 'forbidden', 'conflict', 'rate_limited'],
   })
   change(
     @Param() { id }: RoomParams,

@@ -5,6 +5,7 @@
 import { Injectable } from '@nestjs/common';
 import { v7 as uuidv7 } from 'uuid';
 import { Database, type Queryable } from '../database/database.js';
+import { UserLimits } from '../limits/user-limits.js';
 import { ClientError } from '../protocol/errors.js';
 import { formerKey, roomKey } from '../protocol/names.js';
 import { appendEvent } from './event.store.js';
@@ -33,10 +34,17 @@ export type RoomsPage = Omit<RoomFilter, 'before'> & { readonly before?: string 
 
 @Injectable()
 export class RoomsService {
-  constructor(private readonly db: Database) {}
+  constructor(
+    private readonly db: Database,
+    private readonly limits: UserLimits,
+  ) {}
 
-  /** @throws ClientError `conflict` when the name is taken, `unavailable` */
-  async create(wanted: Omit<NewRoom, 'id'>): Promise<Room> {
+  /** @throws ClientError `conflict` when the name is taken, `rate_limited`, `unavailable` */
+  create(wanted: Omit<NewRoom, 'id'>): Promise<Room> {
+    return this.limits.count('rooms', wanted.owner.userId, () => this.createCounted(wanted));
+  }
+
+  private async createCounted(wanted: Omit<NewRoom, 'id'>): Promise<Room> {
     const id = uuidv7();
     const claim = await this.claimed(wanted.name, id);
     let room: Room | undefined;
@@ -86,7 +94,9 @@ export class RoomsService {
     const claim = isHeld || wanted.name === undefined ? undefined : await this.claimed(wanted.name, roomId);
     let replaced: ReplacedName | undefined;
     try {
-      replaced = await this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim));
+      replaced = await this.limits.count('changes', actorId, () =>
+        this.db.transaction((db) => changeHeldRoom(db, roomId, actorId, wanted, claim)),
+      );
     } catch (error) {
       // `unavailable` leaves open which name the room has: then both stay claimed, until whoever wants one of them finds out.
       if (claim !== undefined && !isUnavailable(error)) await releaseName(this.db, claim);

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { settings } from '../../src/config.js';
+import { loadConfig, settings } from '../../src/config.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const read = (path: string) => readFile(resolve(root, path), 'utf8');
@@ -21,6 +21,27 @@ it('docs/operations.md names settings that exist', () => {
   const names = all(/`([A-Z]+(?:_[A-Z]+)+)`/g);
   expect(names.length).toBeGreaterThan(5);
   expect(names.filter((name) => !(name in settings))).toEqual([]);
+});
+
+it('the limits of a user in docs/operations.md and docs/protocol.md are the defaults of the settings', async () => {
+  const number = (words = ''): number => Number(words.replace(/,|\D+$/g, '')) * (words.endsWith('MiB') ? 1_048_576 : 1);
+  const rows = [
+    ...text.matchAll(/^\| [^|]+ \| ([\d,]+(?: MiB)?) +\| (?:(\d+) a second|as many an hour) +\| `(USER_\w+)`(?:, `(USER_\w+)`)? +\|$/gm),
+  ];
+  const numbers = rows.flatMap(([, atOnce, perSecond, first = '', second]) =>
+    second === undefined
+      ? [[first, number(atOnce)]]
+      : [
+          [first, number(atOnce)],
+          [second, number(perSecond)],
+        ],
+  );
+  const defaults = Object.entries(loadConfig({})).filter(([name]) => name.startsWith('USER_'));
+  expect(Object.fromEntries(numbers)).toEqual(Object.fromEntries(defaults));
+  const [, said = ''] = /`rate_limited`: (.*)$/m.exec(await read('docs/protocol.md')) ?? [];
+  const inProtocol = [...said.matchAll(/([\d,]+(?: MiB)?) (?:messages|a second|of contents|rooms and|invitations|rooms,|changes)/g)];
+  const sorted = (values: readonly unknown[]) => values.map(Number).toSorted((a, b) => a - b);
+  expect(sorted(inProtocol.map(([, value]) => number(value)))).toEqual(sorted(defaults.map(([, value]) => value)));
 });
 
 it('the limits in docs/operations.md are those of the code', async () => {
