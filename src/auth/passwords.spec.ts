@@ -12,6 +12,12 @@ it('a password matches its own hash, however its letters are composed, and no ot
   expect(await passwords.check('pässword', undefined)).toEqual({ matches: false });
 });
 
+it('a hash that argon2 0.45 wrote, whose parameters stand in another order, matches its password', async () => {
+  const stored = '$argon2id$v=19$m=19456,p=1,t=2$I6azJW60vv+NcUXoj2LwAg$4471uN2QZacWix3Hvp/vRZ3IetTHd3vA8c+b4BJpzhE';
+  expect(await passwords.check('pa\u0308ssword', stored)).toMatchObject({ matches: true });
+  expect(await passwords.check('password', stored)).toEqual({ matches: false });
+});
+
 it('a stored hash that is none is an error of its own call', async () => {
   const others = Promise.all(Array.from({ length: 2 }, (_, n) => passwords.hash(`password ${n}`)));
   await expect(passwords.check('x', 'no hash')).rejects.toThrow('must contain a $');

@@ -7,11 +7,13 @@
  * Who owns a folder is decided by an advisory lock in the server itself, held by a connection: it dies with its holder, however that dies. A
  * server that outlived a killed node is thus found without an owner, and adopted.
  */
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { arch, platform } from 'node:os';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { serverAccount, type RunAsServer } from './server-account.js';
 
@@ -43,11 +45,15 @@ export async function startEmbeddedPostgres(dataDir: string, settings: Readonly<
   const cluster = resolve(dataDir, 'postgres');
   const account = await serverAccount([cluster, pg_ctl]);
   const pgCtl = (...args: string[]) => account.run(pg_ctl, ['-D', cluster, '-w', ...args]);
-  await account.run(initdb, ['--version']).catch((error: unknown) => {
-    throw new EmbeddedPostgresError(
-      `The embedded PostgreSQL can't run. If npm skipped its install script, run: npm rebuild ${packageName}`,
-      { cause: error },
-    );
+  const tryBinaries = () => account.run(initdb, ['--version']);
+  await tryBinaries().catch(async (error: unknown) => {
+    await linkLibraries(initdb).catch(() => undefined);
+    await tryBinaries().catch(() => {
+      throw new EmbeddedPostgresError(
+        `The embedded PostgreSQL can't run. If npm skipped its install script, run: npm rebuild --ignore-scripts=false ${packageName}`,
+        { cause: error },
+      );
+    });
   });
 
   const password = await secretFile(resolve(dataDir, 'postgres-password'), account.own);
@@ -176,6 +182,12 @@ async function findBinaries(): Promise<{ packageName: string; initdb: string; pg
       { cause: error },
     );
   }
+}
+
+/** Runs the install script of the binaries' package, which npm skips under `ignore-scripts`. */
+async function linkLibraries(initdb: string): Promise<void> {
+  const packageFolder = resolve(initdb, '../../..');
+  await promisify(execFile)(process.execPath, ['scripts/hydrate-symlinks.js'], { cwd: packageFolder });
 }
 
 async function freePort(): Promise<number> {
