@@ -7,6 +7,10 @@
  * Relies on the table: the row lock of a room makes its order of seq the order of commit, so what is read up to a head has no hole that
  * will be filled later. Notifications are a fast path. What they did not bring is read: on every `connected` of the listener, when a later seq
  * arrives than the next one, and once a second when a room's head in the table is above what was passed on.
+ *
+ * The key of the bus may be known to somebody else. So a notification is believed only until its own, which the commit of the true entry sends, has
+ * been heard: where the two differ, where the table is behind what was passed on, and where LISTEN was lost between, the table decides, and a room
+ * in which something forged was passed on is begun anew. An end of memberships is always read from the table.
  */
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
@@ -17,10 +21,11 @@ import { connectionConfig, Database, directUrl } from '../database/database.js';
 import { LOGGER, seldom } from '../logger.js';
 import { ClientError } from '../protocol/errors.js';
 import type { ResyncReason } from '../protocol/replies.js';
+import { endsMembership } from '../protocol/room-event.js';
 import { pageMaxBytes, readBusKey, readHeads, readServerState, sendHeartbeat } from './bus.store.js';
 import { Listener } from './listener.js';
 import { LogReads } from './log-reads.js';
-import { readPayload, type LogEntry, type PayloadReader, type SignalTag } from './payload.js';
+import { fitsPayload, readPayload, type LogEntry, type PayloadReader, type SignalTag } from './payload.js';
 import { RoomLog } from './room-log.js';
 
 const sweepIntervalMs = 1_000;
@@ -35,8 +40,11 @@ const admitRetryMs = 100;
 export interface FeedFollower {
   /** The next entries of a followed room, ascending, the first one after the last one given. */
   deliver(roomId: string, entries: readonly LogEntry[]): void;
-  /** The room's log is not the one that was passed on so far: what clients hold of it is void. */
-  resync(roomId: string, reason: ResyncReason): void;
+  /**
+   * The room's log is not the one that was passed on so far: what clients hold of it is void.
+   * @param isAnew what was known of memberships is void too
+   */
+  resync(roomId: string, reason: ResyncReason, isAnew: boolean): void;
 }
 
 /** Who keeps what is known of followed rooms beside their logs. All calls are synchronous. */
@@ -70,10 +78,13 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
 
   private readonly rooms = new Map<string, RoomLog>();
   private readonly repairing = new Set<RoomLog>();
-  /** Rooms of an epoch that is over, until they are begun anew. */
-  private readonly outdated = new Set<RoomLog>();
+  /** Rooms of an epoch that is over, or in which something forged was passed on, until they are begun anew; and why. */
+  private readonly outdated = new Map<RoomLog, ResyncReason>();
+  /** Seqs of which two different entries were heard, until the table has said which one is true. Nothing is passed on of these rooms. */
+  private readonly doubts = new Map<RoomLog, Set<number>>();
   private readonly reads: LogReads;
   private readonly noteBug: (error: unknown) => void;
+  private readonly warnOfForgery: (what: unknown) => void;
   private readonly listener: Listener;
   private readonly reader: PayloadReader;
   private key: Buffer | undefined;
@@ -87,6 +98,8 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
   /** How often LISTEN was begun, in all and as of the start of the last sweep that succeeded. */
   private listens = 0;
   private provenListens = 0;
+  /** Since LISTEN took, until it is lost. */
+  private isHearing = false;
   private closed = false;
 
   constructor(
@@ -102,9 +115,12 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
           this.log.info('listening on the bus');
           this.signals?.connected();
           this.listens++;
+          this.isHearing = true;
           void this.sweepAnew();
         },
         lost: (reason) => {
+          if (this.isHearing) this.doubtUnproven();
+          this.isHearing = false;
           this.counters.reconnects++;
           this.log.warn({ reason }, 'the bus was lost and is connected again; rooms are read from the table meanwhile');
         },
@@ -114,6 +130,9 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     );
     this.reads = new LogReads(db);
     this.noteBug = seldom((error) => log.error({ err: error }, 'the feed could not read, and tries again'));
+    this.warnOfForgery = seldom((what) =>
+      log.error(what, 'a notification was forged with the key of the bus: see bus_key in docs/operations.md'),
+    );
     this.reader = this.payloadReader();
   }
 
@@ -230,21 +249,88 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
       entries: (roomId, entries) => {
         const room = this.rooms.get(roomId);
         if (room === undefined) return;
-        if (!this.isProven) {
-          for (const { seq } of entries) room.exists(seq);
-          return;
+        for (const entry of entries) {
+          if (entry.seq > room.lastSeq) break;
+          const passedOn = room.remembered(entry.seq);
+          if (passedOn !== undefined && passedOn.json !== entry.json) this.doubt(room, [entry.seq]);
         }
-        this.take(room, entries);
-        if (room.isBehind) void this.repair(room);
+        if (!this.isProven || this.isHeld(room) || entries.some(isEnd)) {
+          for (const { seq } of entries) room.exists(seq);
+        } else this.take(room, entries);
+        if (room.isBehind && this.isProven) void this.repair(room);
       },
       upTo: (roomId, seq) => {
         const room = this.rooms.get(roomId);
-        room?.exists(seq);
-        if (room?.isBehind && this.isProven) void this.repair(room);
+        if (room === undefined) return;
+        room.exists(seq);
+        // What has a line of its own is not announced by such a line.
+        const passedOn = room.remembered(seq);
+        if (passedOn !== undefined && fitsPayload(passedOn)) this.doubt(room, [seq]);
+        if (room.isBehind && this.isProven) void this.repair(room);
       },
       signal: (tag, json) => this.signals?.signal(tag, json),
       heartbeat: (beat) => this.listener.heard(beat),
     };
+  }
+
+  /** What is heard of the room is not passed on for now. */
+  private isHeld(room: RoomLog): boolean {
+    return this.doubts.has(room) || this.outdated.has(room);
+  }
+
+  /** Notifications may be lost from here on, also those that would have shown that something forged was passed on before them. */
+  private doubtUnproven(): void {
+    for (const room of this.rooms.values()) {
+      const { unproven } = room;
+      if (unproven !== undefined) this.doubt(room, [unproven.from, unproven.to]);
+    }
+  }
+
+  /** One of the entries of a seq was forged, by whoever has the key of the bus. The one that was passed on, or the one that came later? */
+  private doubt(room: RoomLog, seqs: readonly number[]): void {
+    const doubts = this.doubts.get(room) ?? new Set();
+    for (const seq of seqs) doubts.add(seq);
+    if (this.doubts.has(room)) return;
+    this.doubts.set(room, doubts);
+    void this.settle(room, doubts);
+  }
+
+  /** Compares what was passed on of the doubted seqs, and of those between, with the table. */
+  private async settle(room: RoomLog, doubts: Set<number>): Promise<void> {
+    try {
+      while (doubts.size > 0 && !this.closed && this.rooms.get(room.roomId) === room) {
+        const [after, upTo] = [Math.min(...doubts) - 1, Math.max(...doubts)];
+        doubts.clear();
+        if (await this.isTrue(room, after, upTo)) continue;
+        this.noteForged(room, 'an entry that was passed on is not the one in the table');
+        room.forget();
+        if (!this.outdated.has(room)) this.outdated.set(room, 'gap_in_log'); // at the next sweep: a flood of these is one resync a second
+        break;
+      }
+      this.doubts.delete(room);
+      if (room.isBehind) void this.repair(room);
+    } catch (error) {
+      this.noteFailure(error, 'a room could not be compared with the table yet');
+      for (const seq of [room.unproven?.from, room.lastSeq]) if (seq !== undefined) doubts.add(seq);
+      setTimeout(() => void this.settle(room, doubts), repairRetryMs).unref();
+    }
+  }
+
+  /** Whether what is remembered after seq `after` up to `upTo` is what the table has. */
+  private async isTrue(room: RoomLog, after: number, upTo: number): Promise<boolean> {
+    const { generation } = room;
+    for (let read = after; read < upTo;) {
+      const page = await this.reads.read({ roomId: room.roomId, after: read, upTo, maxBytes: pageMaxBytes });
+      if (generation !== room.generation) return true; // it was begun anew meanwhile
+      if (page.length === 0 || page.some(({ seq, json }) => (room.remembered(seq)?.json ?? json) !== json)) return false;
+      read = page.at(-1)?.seq ?? upTo;
+    }
+    return true;
+  }
+
+  private noteForged({ roomId }: RoomLog, what: string): void {
+    this.counters.refusedPayloads++;
+    this.warnOfForgery({ room: roomId, what });
   }
 
   /** Compares the heads of all followed rooms with the table's, and the epoch with the one that clients know. One at a time. */
@@ -278,10 +364,10 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     const { listens } = this;
     const { epoch, queueUsage } = await readServerState(this.db.watch);
     this.queueUsage = queueUsage;
-    const open = [...this.rooms.values()].filter((room) => room.isOpen);
+    const open = [...this.rooms.values()].filter((room) => room.isOpen).map((room) => ({ room, lastSeq: room.lastSeq }));
     // In the turn in which the rooms are taken down: who opens one from now on is told the new epoch.
     if (epoch !== this.epoch) {
-      for (const room of open) this.outdated.add(room);
+      for (const { room } of open) this.outdated.set(room, 'epoch_changed');
       for (const room of this.rooms.values()) room.forgetHeard();
     }
     this.epoch = epoch;
@@ -290,18 +376,27 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
         ? new Map<string, number>()
         : await readHeads(
             this.db.watch,
-            open.map(({ roomId }) => roomId),
+            open.map(({ room }) => room.roomId),
           );
     this.sweptAt = performance.now();
-    for (const room of open) {
-      const isOutdated = this.outdated.delete(room);
-      if (this.rooms.get(room.roomId) !== room) continue;
+    for (const { room, lastSeq } of open) {
       const head = heads.get(room.roomId) ?? 0;
-      if (isOutdated) {
+      // What is notified was committed: a seq above the head that is read afterwards was forged.
+      const isForged = lastSeq > head;
+      const reason = this.outdated.get(room) ?? (isForged ? 'gap_in_log' : undefined);
+      this.outdated.delete(room);
+      if (this.rooms.get(room.roomId) !== room) continue;
+      if (reason !== undefined) {
+        if (reason !== 'epoch_changed' && isForged) this.noteForged(room, 'a seq that was passed on is not in the table');
+        const { knownSeq } = room;
         room.reset(head);
-        this.follower?.resync(room.roomId, 'epoch_changed');
+        this.follower?.resync(room.roomId, reason, true);
+        if (reason === 'epoch_changed' || isForged) continue;
+        room.exists(knownSeq); // what was heard while nothing was passed on
+        if (room.isBehind) void this.repair(room);
         continue;
       }
+      if (this.listener.healthy) room.noteCompared(lastSeq);
       room.exists(head);
       if (room.isBehind) void this.repair(room);
     }
@@ -311,13 +406,26 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
 
   /** Reads what is missing and passes it on, until the room has all that is known to exist. One at a time for a room. */
   private async repair(room: RoomLog): Promise<void> {
-    if (this.repairing.has(room)) return;
+    if (this.repairing.has(room) || this.isHeld(room)) return;
     this.repairing.add(room);
     try {
-      while (!this.closed && room.isBehind && this.rooms.get(room.roomId) === room) {
+      while (!this.closed && room.isBehind && !this.isHeld(room) && this.rooms.get(room.roomId) === room) {
         this.counters.repairs++;
         const { lastSeq, knownSeq, generation } = room;
-        const entries = await this.reads.read({ roomId: room.roomId, after: lastSeq, upTo: knownSeq, maxBytes: pageMaxBytes });
+        const range = { roomId: room.roomId, after: lastSeq, upTo: knownSeq, maxBytes: pageMaxBytes };
+        let entries = await this.reads.read(range);
+        if (entries.length === 0) {
+          const head = (await readHeads(this.db.watch, [room.roomId])).get(room.roomId) ?? 0;
+          if (generation !== room.generation) continue;
+          if (head < knownSeq) {
+            // A notification said that there is more than the table has. A while passes, so that a flood of these is few reads.
+            this.noteForged(room, 'a seq that was notified is not in the table');
+            room.disclaim(head);
+            await delay(repairRetryMs);
+            continue;
+          }
+          entries = await this.reads.read(range); // it may have been committed since the first read
+        }
         // Who followed it may have left while it was read, and others come to a log of their own, which has got further.
         if (this.rooms.get(room.roomId) !== room) return;
         if (generation === room.generation) this.passOn(room, entries, lastSeq, knownSeq);
@@ -340,7 +448,7 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     );
     if (room.lastSeq >= hole.to) return;
     room.skipTo(hole.to + 1);
-    this.follower?.resync(room.roomId, 'gap_in_log');
+    this.follower?.resync(room.roomId, 'gap_in_log', false);
   }
 
   private take(room: RoomLog, entries: readonly LogEntry[]): void {
@@ -358,6 +466,9 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.signals?.delivered(roomId, entries);
   }
 }
+
+/** An end of memberships is not believed to a notification: it is read from the table. */
+const isEnd = ({ event }: LogEntry): boolean => event !== undefined && (event.kind === 'deleted' || endsMembership(event.kind));
 
 /** The entries up to `upTo` of which the first ones have fewer characters than `maxChars`: as a page from the table, it may go over by its last one. */
 function cut(entries: readonly LogEntry[], upTo: number, maxChars: number): readonly LogEntry[] {

@@ -30,6 +30,12 @@ export interface PayloadReader {
 }
 
 const digestLength = 32;
+/** NOTIFY takes fewer than 8,000 bytes. */
+const lineMaxBytes = 7_999 - digestLength;
+
+/** Whether an entry is notified as a line of its own; else only its seq is. */
+export const fitsPayload = ({ json }: LogEntry): boolean => 2 + Buffer.byteLength(json) <= lineMaxBytes;
+
 const roomIdAt = '{"room_id":"'.length;
 const seqAt = roomIdAt + 36 + '","seq":'.length;
 

@@ -3,6 +3,8 @@ import type { LogEntry } from './payload.js';
 /** Entries and characters that a node remembers of one room, so that clients who come back read memory and not the table. */
 const keptMaxEntries = 1_000;
 const keptMaxChars = 262_144;
+/** Comparisons, a second apart, after which the notification of every seq that the first one found in the table was heard, or LISTEN taken for lost. */
+const comparisonsToProof = 4;
 
 /**
  * What a node knows of one room that it follows: how far it passed the room's log on, and the last entries of it. Entries go in only in order
@@ -17,6 +19,8 @@ export class RoomLog {
   private keptChars = 0;
   /** Goes up when the log is begun, at whatever head: what is at or below that head is never passed on, and what was read before may be of another log. */
   generation = 0;
+  /** Heads of the last comparisons with the table, the oldest first. */
+  private compared: number[] = [];
 
   constructor(readonly roomId: string) {}
 
@@ -42,6 +46,7 @@ export class RoomLog {
     this.target = Math.max(this.target, head);
     if (this.head !== undefined) return;
     this.head = head;
+    this.compared = [];
     this.generation++;
   }
 
@@ -49,9 +54,15 @@ export class RoomLog {
   reset(head: number): void {
     this.head = head;
     this.target = head;
+    this.compared = [];
+    this.forget();
+    this.generation++;
+  }
+
+  /** Remembers nothing: what is asked for is read from the table. */
+  forget(): void {
     this.kept = [];
     this.keptChars = 0;
-    this.generation++;
   }
 
   /** What was heard of it, before it was opened, is of another log. */
@@ -62,6 +73,29 @@ export class RoomLog {
   /** Learns that the room has entries up to `seq`. */
   exists(seq: number): void {
     if (seq > this.target) this.target = seq;
+  }
+
+  /** What was said to exist above `head` does not: that is the head in the table. */
+  disclaim(head: number): void {
+    this.target = Math.max(head, this.lastSeq);
+  }
+
+  /** What was passed on of this seq, where that is remembered. */
+  remembered(seq: number): LogEntry | undefined {
+    return this.kept[seq - (this.kept[0]?.seq ?? 0)];
+  }
+
+  /** The table had `head` too. */
+  noteCompared(head: number): void {
+    if (this.compared.length === comparisonsToProof) this.compared.shift();
+    this.compared.push(head);
+  }
+
+  /** The seqs that are remembered and whose own notification may still be on its way, first and last. */
+  get unproven(): { readonly from: number; readonly to: number } | undefined {
+    const proven = this.compared.length === comparisonsToProof ? (this.compared[0] ?? 0) : 0;
+    const from = Math.max(proven + 1, this.kept[0]?.seq ?? Number.POSITIVE_INFINITY);
+    return from <= this.lastSeq ? { from, to: this.lastSeq } : undefined;
   }
 
   /** Takes an entry if it is the next one; notes it as existing if it is a later one; drops it if it was there already. */
@@ -94,8 +128,7 @@ export class RoomLog {
   /** Passes over seqs that do not exist, so that the next entry is `seq`. */
   skipTo(seq: number): void {
     this.head = seq - 1;
-    this.kept = [];
-    this.keptChars = 0;
+    this.forget();
   }
 
   /** The entries after seq `after`, all of them up to lastSeq, or undefined where they are not all remembered. */

@@ -139,7 +139,7 @@ describe('the fan-out of a room', () => {
     expect(await put(4, 3, 4)).toEqual({ gaps: 0, repeats: 1 });
     expect(await put(5, 5)).toEqual({ gaps: 0, repeats: 2 });
     expect(await put(6, 8)).toEqual({ gaps: 1, repeats: 2 });
-    hub.resync(roomId, 'gap_in_log');
+    hub.resync(roomId, 'gap_in_log', false);
     for (const subscription of subscriptions) subscription.begin({ lastSeq: 19, joinedSeq: 0 });
     expect(await put(20)).toEqual({ gaps: 1, repeats: 2 });
     subscriptions[0]?.begin({ lastSeq: 18, joinedSeq: 0 });

@@ -96,14 +96,14 @@ export class Hub implements FeedFollower {
     this.flushInWindow(room);
   }
 
-  resync(roomId: string, reason: ResyncReason): void {
+  resync(roomId: string, reason: ResyncReason, isAnew: boolean): void {
     const room = this.rooms.get(roomId);
     if (room === undefined) return;
     room.committed = undefined;
-    if (reason === 'epoch_changed') {
+    if (isAnew) {
       room.pending = [];
       room.flushedSeq = undefined;
-      for (const subscription of room.subscriptions) subscription.restart();
+      for (const subscription of room.subscriptions) subscription.restart(reason);
       return;
     }
     this.flush(room);

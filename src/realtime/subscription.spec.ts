@@ -74,7 +74,7 @@ describe('what a stream reads of its room', () => {
 it('a stream that was begun anew does not bring what was before a membership that is newer than that', async () => {
   const { room, subscription, seqs, sent } = harness();
   subscription.begin({ lastSeq: 5, joinedSeq: 0 });
-  subscription.restart();
+  subscription.restart('epoch_changed');
   room.open(5);
   subscription.confirm({ lastSeq: 6, joinedSeq: 6 });
   await subscription.catchUp(1_000_000);

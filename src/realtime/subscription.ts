@@ -43,6 +43,8 @@ export class Subscription {
   private ends: number[] = [];
   private endSeq = Number.POSITIVE_INFINITY;
   private missedSignals = false;
+  /** Why it was restarted last. */
+  private restartedBy: ResyncReason = 'epoch_changed';
   /** Where what is read goes: as pages of history, until they are all sent, or as live frames. */
   private history: { readonly id: CommandId | undefined } | undefined;
 
@@ -179,13 +181,14 @@ export class Subscription {
   }
 
   /** The log was begun anew: what was known of the membership is void too, and nothing is sent until it is confirmed. */
-  restart(): void {
+  restart(reason: ResyncReason): void {
     if (this.state === 'ended' || this.state === 'pending') return;
     this.state = 'unconfirmed';
     this.memberAt = -1;
     this.ends = [];
     this.endSeq = Number.POSITIVE_INFINITY;
-    this.resync('epoch_changed');
+    this.restartedBy = reason;
+    this.resync(reason);
     this.owner.unconfirmed(this);
   }
 
@@ -195,7 +198,7 @@ export class Subscription {
    */
   confirm({ lastSeq: head, joinedSeq }: MemberAsOf): void {
     if (this.state !== 'unconfirmed') return;
-    if (joinedSeq > this.cursor) this.putResync('epoch_changed', joinedSeq);
+    if (joinedSeq > this.cursor) this.putResync(this.restartedBy, joinedSeq);
     this.memberAt = head;
     this.memberSince = joinedSeq;
     this.endSeq = this.ends.find((seq) => seq > head) ?? this.endSeq;
