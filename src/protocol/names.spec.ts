@@ -246,6 +246,8 @@ describe('what may be chosen', () => {
     ['\ue000', /letters and digits/],
     ['ﷺ', /letters and digits/],
     ['\u{16ea0}', /Unicode 16|letters and digits/], // of Unicode 17
+    ['\ua7d2', /Unicode 16|letters and digits/], // of Unicode 17, and the capital of an older letter
+    ['\ua7f1', /Unicode 16|letters and digits/],
   ])('not %j', (name, phrase) => expect(nameProblem(name)).toMatch(phrase));
 
   it.each([['❤️'], ['👩‍💻 devs'], ['🏴󠁧󠁢󠁥󠁮󠁧󠁿'], ['C++ / проект'], ['葛\u{e0100}城'], ['Wi-Fi: ناس\u200f!'], ['…'], ['µTorrent']])(

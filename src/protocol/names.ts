@@ -58,7 +58,9 @@ export function nameProblem(name: string): string | undefined {
   const normal = name.normalize('NFKC');
   if (!nameCharacters.test(name) || !nameCharacters.test(normal) || unseen.test(normal))
     return 'may have letters and digits of any script, and _ . -';
-  return ascii.test(name) ? undefined : (contextProblem(normal) ?? labelProblem(normal) ?? markProblem(normal) ?? scriptProblem(normal));
+  return ascii.test(name)
+    ? undefined
+    : (contextProblem(normal) ?? labelProblem(name, normal) ?? markProblem(normal) ?? scriptProblem(normal));
 }
 
 /**
@@ -128,13 +130,14 @@ const flags = /\u{1f3f4}[\u{e0030}-\u{e0039}\u{e0061}-\u{e007a}]{1,6}\u{e007f}/g
 export const nameCharacters = /^[\p{L}\p{Mn}\p{Mc}\p{N}_.\-\u00b7\u0375\u05f3\u05f4\u0f0b\u30fb\u200c\u200d]+$/u;
 
 /** What UTS 46 asks of a label, a name being one. */
-function labelProblem(name: string): string | undefined {
+function labelProblem(typed: string, name: string): string | undefined {
   // A dot would part it into labels, whose direction is judged one by one.
   const label = nameKeyWithJoiners(name).replaceAll('.', '-');
   const isWrong = (options?: tr46.Options): boolean => tr46.toUnicode(label, options).error;
   if (/(^|[_.-])\p{M}/u.test(name)) return 'must not have a combining mark without a letter before it';
   const isNew = (character: string): boolean => tr46.toUnicode(`a${character}`).error;
-  const unknown = Array.from(label.replaceAll(/[_-]/g, '')).find(isNew);
+  // As it was typed too: a new letter may be folded to an old one.
+  const unknown = Array.from(`${typed}${label}`.replaceAll(/[-_.\u200c\u200d]/gu, '')).find(isNew);
   if (unknown !== undefined) return `must not contain ${codePoint(unknown)}, which is not among the letters of Unicode 16`;
   if (isWrong({ checkJoiners: true })) return 'may have a zero-width joiner only where its script needs one (RFC 5892, A.1 and A.2)';
   if (isWrong({ checkBidi: true }))
