@@ -26,10 +26,14 @@ it('all sockets of a user share 64 frames of a turn of the event loop, and each 
   expect(accepted.indexOf(2)).toBeLessThan(193); // the two before it have 64 frames each first
 });
 
-it('a large frame takes as much of the turn as 4 KiB are small ones', () => {
-  const { accepted, begin } = socketsOf(new Turn(), [100], 130_000);
+it('a large frame takes as much of the turn as many small ones, and after such a turn others have the node for a while', async () => {
+  const turn = new Turn();
+  const { accepted, begin } = socketsOf(turn, [100, 0], 130_000);
+  const from = performance.now();
   begin();
   expect(accepted).toHaveLength(2);
+  await eventually(() => accepted.length === 4, 'the next turn');
+  expect(performance.now() - from).toBeGreaterThan(240); // 2 x 31 x 4 ms
 });
 
 it('a socket that has left does not go on', async () => {

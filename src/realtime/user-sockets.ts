@@ -1,11 +1,15 @@
 /** Frames of one user in one turn of the event loop, by all its sockets; the next come after all others had theirs, however fast they are sent. */
 const framesPerTurn = 64;
-/** Characters that count as a frame: a large one takes as long to read as many. */
+/** Characters that count as a frame: a large one takes as long to read and store as many. */
 const charactersPerFrame = 4_096;
+
+/** After a turn with large frames, the next one begins so much later for each 4 KiB of them: by as much as they cost others several times over. */
+const pauseMsPerLargeFrame = 4;
 
 /** How much of a turn of the event loop is left to the sockets that share it. */
 export class Turn {
   private left = framesPerTurn;
+  private pauseMs = 0;
   /** Sockets that wait for the next one, each by what lets it go on. */
   private readonly waiting = new Set<() => void>();
 
@@ -16,8 +20,12 @@ export class Turn {
   /** Counts a frame. */
   count(characters: number): void {
     if (this.isOver) return;
-    this.left -= 1 + Math.floor(characters / charactersPerFrame);
-    if (this.isOver) setImmediate(() => this.begin());
+    const more = Math.floor(characters / charactersPerFrame);
+    this.left -= 1 + more;
+    this.pauseMs += more * pauseMsPerLargeFrame;
+    if (!this.isOver) return;
+    if (this.pauseMs > 0) setTimeout(() => this.begin(), this.pauseMs);
+    else setImmediate(() => this.begin());
   }
 
   /** Lets the socket go on in the next turn, after those that wait already. */
@@ -31,6 +39,7 @@ export class Turn {
 
   private begin(): void {
     this.left = framesPerTurn;
+    this.pauseMs = 0;
     for (const goOn of this.waiting) {
       if (this.isOver) return;
       this.waiting.delete(goOn);
