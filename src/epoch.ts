@@ -1,10 +1,11 @@
 /** `npm run epoch [-- raise]`: shows the epoch of the database, or raises it so that every client fetches anew. */
 import { parseArgs } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { raiseEpoch, readEpoch } from './bus/epoch.store.js';
 import { loadConfig } from './config.js';
 import { connectionConfig } from './database/database.js';
 import { operatorDatabase } from './database/operator-database.js';
+import { openClient } from './database/session.js';
 import { failForPeople, OperatorError, UsageError } from './failure.js';
 
 const usage = `Usage: npm run epoch [-- raise]
@@ -27,16 +28,15 @@ async function run(): Promise<void> {
   if ((command !== undefined && command !== 'raise') || more.length > 0) throw new UsageError(usage);
 
   const { url, stop } = await operatorDatabase(loadConfig());
-  const client = new pg.Client(connectionConfig(url, 'epoch'));
-  client.on('error', () => undefined); // the statement under way rejects with the same error
+  let client: pg.Client | undefined;
   try {
-    await client.connect();
+    client = await openClient(connectionConfig(url, 'epoch'));
     const before = await epochOf(client);
     if (command === undefined) return void process.stdout.write(`${before}\n`);
     await raiseEpoch(client);
     process.stdout.write(`The epoch was ${before} and is ${await epochOf(client)}: every client will be told to fetch anew.\n`);
   } finally {
-    await client.end();
+    await client?.end();
     await stop();
   }
 }

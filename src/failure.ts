@@ -1,5 +1,6 @@
 import { ConfigError } from './config.js';
 import { EmbeddedPostgresError } from './database/embedded-postgres.js';
+import { DatabaseAway } from './database/sql-error.js';
 
 /** A command line that can't be understood; the message is the usage. */
 export class UsageError extends Error {}
@@ -32,7 +33,9 @@ function describePort(error: unknown): string | undefined {
 function describeUnreachable(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const unreachable =
-    /^(ECONN|EHOST|ENET|ETIMEDOUT|ENOTFOUND|EAI_|08|28|3D|53|57)/.test(code) || (error instanceof Error && /timeout/i.test(error.message));
+    error instanceof DatabaseAway ||
+    /^(ECONN|EHOST|ENET|ETIMEDOUT|ENOTFOUND|EAI_|08|28|3D|53|57)/.test(code) ||
+    (error instanceof Error && /timeout/i.test(error.message));
   if (!unreachable) return undefined;
   const messages = error instanceof AggregateError ? error.errors.map((inner: Error) => inner.message) : [(error as Error).message];
   return `Trunkline can't use the database at DATABASE_URL: ${messages.join('; ')}`;

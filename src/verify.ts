@@ -1,9 +1,10 @@
 /** `npm run verify -- --room ID | --all`: checks that the rooms of a database are whole; nodes may serve from it meanwhile. */
 import { parseArgs } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { loadConfig } from './config.js';
 import { connectionConfig } from './database/database.js';
 import { operatorDatabase } from './database/operator-database.js';
+import { openClient } from './database/session.js';
 import { failForPeople, OperatorError, UsageError } from './failure.js';
 import { checkRoom, findRoom, roomsAfter, type RoomReport, type RoomRow } from './verify/room-check.js';
 
@@ -31,6 +32,9 @@ class Tally {
   }
 }
 
+/** What PostgreSQL takes for a time-out at most; 0 would be left out, and the role's or the database's would count. */
+const longestMs = 2_147_483_647;
+
 try {
   await run();
 } catch (error) {
@@ -44,16 +48,15 @@ async function run(): Promise<void> {
 
   const { url, stop } = await operatorDatabase(loadConfig());
   // A large room takes as long as it takes: the limits of a node's statements are not for this.
-  const client = new pg.Client({ ...connectionConfig(url, 'verify'), statement_timeout: 0, query_timeout: 0 });
-  client.on('error', () => undefined); // the statement under way rejects with the same error
+  let client: pg.Client | undefined;
   try {
-    await client.connect();
+    client = await openClient({ ...connectionConfig(url, 'verify'), statement_timeout: longestMs, query_timeout: 0 });
     const rooms = all === true ? await verifyAll(client) : await verifyEach(client, ids);
     process.exitCode = rooms.broken > 0 ? 1 : 0;
     const verdict = rooms.broken === 0 ? 'all whole' : `${rooms.broken} of them not whole`;
     process.stdout.write(`${rooms.count} ${rooms.count === 1 ? 'room' : 'rooms'} with ${rooms.entries} messages and events: ${verdict}\n`);
   } finally {
-    await client.end();
+    await client?.end();
     await stop();
   }
 }

@@ -2,6 +2,7 @@ import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShut
 import type { Logger } from 'pino';
 import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
+import { logLevelOf } from '../database/sql-error.js';
 import { LOGGER } from '../logger.js';
 import { ClientError } from '../protocol/errors.js';
 import { areSessionsLive, findOver, isSessionLive, touchSessions, type SessionKey } from './session.store.js';
@@ -62,7 +63,7 @@ export class Sessions implements OnApplicationBootstrap, OnApplicationShutdown {
   onApplicationBootstrap(): void {
     this.timer = setInterval(() => {
       this.writing ??= this.writeUses()
-        .catch((error: unknown) => this.log.debug({ err: error }, 'the use of sessions could not be noted'))
+        .catch((error: unknown) => this.log[logLevelOf(error)]({ err: error }, 'the use of sessions could not be noted'))
         .finally(() => (this.writing = undefined));
     }, noteIntervalMs);
   }

@@ -1,6 +1,7 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { Database } from '../database/database.js';
+import { logLevelOf } from '../database/sql-error.js';
 import { LOGGER } from '../logger.js';
 import { deleteForgottenNetworks } from './known-network.store.js';
 import { deleteExpiredCounts } from './rate-limit.store.js';
@@ -48,7 +49,7 @@ export class Sweeper implements OnApplicationBootstrap, OnApplicationShutdown {
     const inMs = 2 * Math.random() * intervalMs;
     this.timer = setTimeout(() => {
       this.sweeping = this.sweep()
-        .catch((error: unknown) => this.log.debug({ err: error }, 'old sessions could not be taken away'))
+        .catch((error: unknown) => this.log[logLevelOf(error)]({ err: error }, 'old sessions could not be taken away'))
         .finally(() => !this.closed && this.sweepLater());
     }, inMs);
   }

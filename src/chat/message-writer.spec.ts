@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import pg from 'pg';
+import { DatabaseAway } from '../database/sql-error.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import { ClientError } from '../protocol/errors.js';
 import type { NewMessage, Outcome } from './message.store.js';
@@ -16,7 +17,7 @@ interface Flight {
 const sqlError = (code: string) => Object.assign(new pg.DatabaseError('as the server says', 1, 'error'), { code });
 const refused = () => sqlError('23514');
 const contended = () => sqlError('55P03');
-const unavailable = () => new Error('Connection terminated unexpectedly');
+const unavailable = () => new DatabaseAway('the connection was lost');
 
 /** Time that passes only when somebody waits for it. */
 class TestClock {
@@ -526,6 +527,18 @@ describe('a full queue', () => {
     (await flight()).store();
     expect(await Promise.all(sent.map(answer))).toEqual([1, 2]);
   });
+});
+
+it('a batch that failed by a bug of ours is answered with internal at once, and not tried again', async () => {
+  const { send, flight, flights } = setUp();
+  const sent = [send('1'), send('2', { clientMsgId: 'one' })];
+  (await flight()).fail(new TypeError('of ours'));
+  expect(await Promise.all(sent.map(answer))).toEqual(['internal', 'internal']);
+  await settled();
+  expect(flights).toHaveLength(1);
+  const next = send('3');
+  (await flight()).store();
+  expect(await next).toMatchObject({ status: 'stored' });
 });
 
 describe('a refused batch', () => {

@@ -437,6 +437,12 @@ export class MessageWriter {
       }
       case 'contended':
         return batch;
+      case 'internal':
+        for (const pending of batch) {
+          if (pending.inDoubt) this.options.onDoubtEnded('unknown');
+          this.settle(pending, failed(new ClientError('internal', undefined, { cause: error })));
+        }
+        return [];
       case 'unavailable': {
         const waiting = new Set<string>();
         const again = batch.filter((pending) => {

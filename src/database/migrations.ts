@@ -1,33 +1,38 @@
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { runner } from 'node-pg-migrate';
-import pg from 'pg';
 import type { Logger } from 'pino';
-import type { Queryable } from './database.js';
+import { connectionConfig, type Queryable } from './database.js';
 import { makeNameKeys } from './name-keys.js';
+import { preconditions, readFacts } from './preconditions.js';
 import { mendRights } from './rights.js';
+import { openClient } from './session.js';
 
 const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
-export const newestSupported = 18;
-const oldestSupported = 15;
 
 /**
  * Brings the schema up to date, or takes back `count` migrations. Holds an advisory lock and waits for it, so that any number of nodes may
  * start at once; each migration is a transaction of its own. Up, it also sees to the rights of other roles: before, because migrations are statements
  * of the owner, and after, because default privileges of a host come with each new object.
+ * @param signal gives up: the migration that is under way is rolled back, unless it commits already
  */
 export async function migrate(
   connectionString: string,
   log: Logger,
   direction: 'up' | 'down' = 'up',
   count = direction === 'up' ? Infinity : 1,
+  signal?: AbortSignal,
 ): Promise<number> {
-  const client = new pg.Client({ connectionString, application_name: 'trunkline migrate', connectionTimeoutMillis: 10_000 });
-  client.on('error', (error) => log.error({ err: error }, 'the connection of the migrations was lost'));
-  await client.connect();
+  const client = await openClient(
+    { ...connectionConfig(connectionString, 'migrate'), connectionTimeoutMillis: 10_000, query_timeout: 0 },
+    signal,
+  );
+  client.on('error', (error) => signal?.aborted === true || log.error({ err: error }, 'the connection of the migrations was lost'));
   try {
     // A role behind PgBouncer may have limits of its own, which hold for the wait for the other nodes' migrations too.
-    await client.query('SET statement_timeout = 0; SET lock_timeout = 0');
+    await client.query('SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0');
+    // What waits for a lock ends when its node has ended, instead of keeping others from the table. A commit that waits for a standby stays.
+    await client.query("SET client_connection_check_interval = '1s'").catch(() => undefined); // not on every system
     if (direction === 'up') await mendRights(client, log);
     const run = await runner({
       dbClient: client,
@@ -62,34 +67,11 @@ export async function compareMigrations(db: Queryable): Promise<{ pending: strin
 }
 
 /** Says, in one sentence each, why this server can't keep Trunkline's promises; empty when it can. */
-export async function serverProblems(connectionString: string): Promise<string[]> {
-  const client = new pg.Client({
-    connectionString,
-    application_name: 'trunkline start',
-    connectionTimeoutMillis: 10_000,
-    query_timeout: 10_000,
-  });
-  client.on('error', () => undefined); // the query below rejects with the same error
-  await client.connect();
+export async function serverProblems(connectionString: string, signal?: AbortSignal): Promise<string[]> {
+  const client = await openClient({ ...connectionConfig(connectionString, 'start'), connectionTimeoutMillis: 10_000 }, signal);
   try {
-    const { rows } = await client.query<{ name: string; setting: string }>(
-      "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'fsync', 'synchronous_commit', 'server_encoding')",
-    );
-    const settings = new Map(rows.map(({ name, setting }) => [name, setting]));
-    const version = Math.floor(Number(settings.get('server_version_num')) / 10_000);
-    const problems: string[] = [];
-    const { rows: states } = await client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby');
-    if (states[0]?.standby === true)
-      problems.push('The server is a standby, which can neither store nor LISTEN: use the primary, or promote this one.');
-    if (version < oldestSupported)
-      problems.push(`PostgreSQL ${version} is too old: Trunkline needs ${oldestSupported} to ${newestSupported}.`);
-    if (settings.get('server_encoding') !== 'UTF8') problems.push('The database must have the encoding UTF8.');
-    for (const name of ['fsync', 'synchronous_commit']) {
-      if (settings.get(name) === 'off') {
-        problems.push(`${name} is off: after a crash, seqs that clients have seen would be given to other messages. Set ${name} = on.`);
-      }
-    }
-    return problems;
+    const facts = await readFacts(client);
+    return preconditions.flatMap((each) => each.problems(facts));
   } finally {
     await client.end();
   }

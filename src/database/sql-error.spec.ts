@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { ClientError } from '../protocol/errors.js';
-import { classify, isUniqueViolation, toClientError } from './sql-error.js';
+import { classify, DatabaseAway, isUniqueViolation, NoAnswer, toClientError } from './sql-error.js';
 
 const sqlError = (code: string) => Object.assign(new pg.DatabaseError('as the server says', 1, 'error'), { code });
 
@@ -28,10 +28,13 @@ it.each([
   expect(classify(sqlError(code))).toBe(meaning);
 });
 
-it('what comes without an SQLSTATE came from the socket or from a time-out of ours: nobody knows what was stored', () => {
-  const reset = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
-  for (const error of [reset, new Error('Query read timeout'), new pg.DatabaseError('odd', 1, 'error'), undefined, null, 'text']) {
+it('what the connections call away is unavailable; an error without SQLSTATE is a bug, and its words are not hidden', () => {
+  for (const error of [new DatabaseAway('no connection'), new NoAnswer('none within 7 s'), new ClientError('unavailable')]) {
     expect(classify(error)).toBe('unavailable');
+  }
+  for (const error of [new TypeError('of ours'), new RangeError('Invalid time value'), new ClientError('conflict'), undefined, 'text']) {
+    expect(classify(error)).toBe('internal');
+    expect(toClientError(error)).toBe(error);
   }
 });
 

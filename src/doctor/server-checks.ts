@@ -1,39 +1,17 @@
 /** The server: what it must keep, what it should, and whether it has room for the nodes. */
-import { connectionsPerNode } from '../database/database.js';
-import { newestSupported, serverProblems } from '../database/migrations.js';
+import { connectionConfig, connectionsPerNode } from '../database/database.js';
+import { newestSupported, preconditions, readFacts } from '../database/preconditions.js';
+import { openClient } from '../database/session.js';
+import { sqlState } from '../database/sql-error.js';
 import { fail, ok, warn, type Check, type Finding, type Verdict } from './check.js';
 import { isPublic, type Server } from './server.js';
 
-/** Settings of the server: what each may not be, how bad it is, and what to do. Not the few without which a node does not start (serverProblems). */
+/** Settings of the server: what each may not be, how bad it is, and what to do. Not those without which a node does not start (preconditions). */
 const judged: readonly (readonly [name: string, isWrong: (value: string) => boolean, verdict: Verdict, text: string])[] = [
   ['full_page_writes', (value) => value === 'off', 'fail', 'a crash can leave pages half written. Set full_page_writes = on'],
-  [
-    'session_replication_role',
-    (value) => value !== 'origin',
-    'fail',
-    'triggers don’t run, so that messages get no seq and nobody is notified: ALTER ROLE … RESET session_replication_role',
-  ],
-  [
-    'default_transaction_isolation',
-    (value) => value !== 'read committed',
-    'fail',
-    'batches would be judged by what was before their lock, and fail: ALTER ROLE or DATABASE … RESET default_transaction_isolation',
-  ],
-  [
-    'default_transaction_read_only',
-    (value) => value === 'on',
-    'fail',
-    'nothing can be stored: ALTER ROLE or DATABASE … RESET default_transaction_read_only',
-  ],
   ['autovacuum', (value) => value === 'off', 'warn', 'tables and indexes swell. Set autovacuum = on'],
   ['track_counts', (value) => value === 'off', 'warn', 'autovacuum does not know when to run. Set track_counts = on'],
   ['wal_level', (value) => value === 'minimal', 'warn', 'no base backup, no archive, no standby is possible. Set wal_level = replica'],
-  [
-    'idle_session_timeout',
-    (value) => value !== '0',
-    'warn',
-    'cuts the connection that listens and idle ones of the pools, again and again: ALTER ROLE … SET idle_session_timeout = 0',
-  ],
   [
     'max_notify_queue_pages',
     (value) => Number(value) < 65_536,
@@ -42,6 +20,8 @@ const judged: readonly (readonly [name: string, isWrong: (value: string) => bool
   ],
 ];
 
+const commitDeadlineMs = 3_000;
+
 /** What a node asks for when it connects; a pooler may keep it to itself. */
 const timeouts = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'];
 /** Longer than this and a dead peer's connection holds back the notification queue for long. */
@@ -49,7 +29,12 @@ const keepaliveMaxS = 300;
 
 export const serverChecks: readonly Check<Server>[] = [
   { name: 'version', run: version },
-  { name: 'durability', run: durability },
+  ...[...new Set(preconditions.map(({ name }) => name))].map((name): Check<Server> => ({
+    name,
+    run: (server) => precondition(name, server),
+  })),
+  { name: 'commits', run: commits },
+  { name: 'plans', run: plans },
   ...judged.map(([name, isWrong, verdict, text]): Check<Server> => ({
     name,
     run: ({ settings }) => {
@@ -71,9 +56,50 @@ function version({ settings }: Server): readonly Finding[] {
   return major > newestSupported ? warn(`${text}: nobody has tried Trunkline on it; ${newestSupported} is the newest that was`) : ok(text);
 }
 
-async function durability({ config }: Server): Promise<readonly Finding[]> {
-  const problems = await serverProblems(config.DATABASE_URL);
-  return problems.length === 0 ? ok('a node starts on it: primary, version, UTF8, fsync, synchronous_commit') : problems.flatMap(fail);
+/** Without these a node does not start. */
+async function precondition(name: string, { sql }: Server): Promise<readonly Finding[]> {
+  const facts = await readFacts(sql);
+  const problems = preconditions.filter((each) => each.name === name).flatMap((each) => each.problems(facts));
+  return problems.length === 0 ? ok('as a node needs it') : problems.flatMap(fail);
+}
+
+/** On a connection of its own: the commit may wait for as long as the standby is gone, and must not be cancelled. */
+async function commits({ config, settings }: Server): Promise<readonly Finding[]> {
+  const client = await openClient({ ...connectionConfig(config.DATABASE_URL, 'doctor'), query_timeout: commitDeadlineMs });
+  try {
+    const { rows } = await client.query<{ closed: boolean }>(
+      "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS closed",
+    );
+    if (rows[0]?.closed === true) return ok('not tried, for nothing can be written');
+    const startedAt = performance.now();
+    const isFinished = await client.query("SELECT pg_logical_emit_message(true, 'trunkline', '')").then(
+      () => true,
+      (error: unknown) => {
+        if (sqlState(error) !== undefined) throw error;
+        return false;
+      },
+    );
+    if (isFinished) return ok(`finished within ${Math.ceil(performance.now() - startedAt)} ms`);
+    const names = settings.get('synchronous_standby_names') ?? '';
+    return fail(
+      names === ''
+        ? `not finished within ${commitDeadlineMs / 1_000} s: look at the server's disk`
+        : `commits wait for a standby that isn't there (synchronous_standby_names is ${names}): bring it back, or take it out of synchronous_standby_names and reload`,
+    );
+  } finally {
+    void client.end().catch(() => undefined);
+  }
+}
+
+/** For experiments: whoever set them for a database or a role made the statements of the nodes slow. */
+async function plans({ sql }: Server): Promise<readonly Finding[]> {
+  const { rows } = await sql.query<{ name: string; setting: string }>(
+    "SELECT name, setting FROM pg_settings WHERE name LIKE 'enable\\_%' AND vartype = 'bool' AND setting <> boot_val ORDER BY name",
+  );
+  if (rows.length === 0) return ok('the planner may use what it has');
+  return warn(
+    `${rows.map(({ name, setting }) => `${name} is ${setting}`).join(', ')}: statements may be slow: ALTER ROLE or DATABASE … RESET it`,
+  );
 }
 
 function timeoutsArrive({ settings }: Server): readonly Finding[] {

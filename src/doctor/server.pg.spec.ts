@@ -58,13 +58,18 @@ it('a migrated database fails in nothing', async () => {
 it.each<[setting: string, line: RegExp]>([
   ['synchronous_commit = off', /^fail durability: synchronous_commit is off: /],
   ['session_replication_role = replica', /^fail session_replication_role: .* is replica: triggers/],
-  ["default_transaction_isolation = 'repeatable read'", /^fail default_transaction_isolation: .*RESET/],
-  ['idle_session_timeout = 60000', /^warn idle_session_timeout: .* is 60000: cuts the connection that listens/],
+  ['zero_damaged_pages = on', /^fail zero_damaged_pages: /],
+  ['enable_indexscan = off', /^warn plans: enable_indexscan is off: /],
   ['track_counts = off', /^warn track_counts: /],
   ['log_statement = mod', /^warn log of the server: .*set log_parameter_max_length = 0/],
   ['log_min_duration_statement = 1000', /^warn log of the server: /],
 ])('a database with %s is found out, and nothing else is said', async (setting, line) => {
   expect(await afterChange(onDatabase(setting))).toEqual([expect.stringMatching(line)]);
+});
+
+it('what each connection sets itself is no finding', async () => {
+  for (const setting of ["default_transaction_isolation = 'repeatable read'", 'idle_session_timeout = 60000', "DateStyle = 'German'"])
+    expect(await afterChange(onDatabase(setting))).toEqual([]);
 });
 
 it('a database that can only be read is found out', async () => {
@@ -218,6 +223,11 @@ it('a pooler before the server is known by the process id that it makes up, and 
     expect.stringMatching(/^fail pooler: .*set DATABASE_LISTEN_URL to the direct address/),
   ]);
   expect((await examine({ DATABASE_URL: pooled, DATABASE_LISTEN_URL: db.url })).filter((line) => line.includes('pooler'))).toEqual([]);
+  // What a connection sets does not last there.
+  await onDatabase("default_transaction_isolation = 'serializable'")();
+  expect((await examine({ DATABASE_URL: pooled, DATABASE_LISTEN_URL: db.url })).filter((line) => line.startsWith('fail'))).toEqual([
+    expect.stringMatching(/^fail session settings: default_transaction_isolation is serializable .*through a pooler: ALTER/),
+  ]);
   await proxy.close();
 });
 

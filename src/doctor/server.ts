@@ -1,8 +1,9 @@
 /** The database as a node sees it: one connection made as the nodes make theirs, and what the server says of its settings there. */
 import ipaddr from 'ipaddr.js';
-import pg from 'pg';
+import type pg from 'pg';
 import type { Config } from '../config.js';
 import { connectionConfig } from '../database/database.js';
+import { openClient } from '../database/session.js';
 
 export interface Server {
   readonly config: Config;
@@ -31,10 +32,7 @@ export async function openServer(config: Config, nodes: number | undefined): Pro
 }
 
 export async function connect(url: string): Promise<pg.Client> {
-  const client = new pg.Client(connectionConfig(url, 'doctor'));
-  client.on('error', () => undefined); // the statement under way, or the next one, rejects
-  await client.connect();
-  return client;
+  return openClient(connectionConfig(url, 'doctor'));
 }
 
 /** A pooler makes up the process id that it tells its clients (for CancelRequest); the server tells its own. */

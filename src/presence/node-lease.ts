@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Queryable } from '../database/database.js';
+import { logLevelOf } from '../database/sql-error.js';
 import { leaseMs, Leases, renewEveryMs } from './leases.js';
 import { renewLease, sweepPresence, takeLease } from './presence.store.js';
 
@@ -85,7 +86,7 @@ export class NodeLease {
       if (!held) this.lost(this.nodeId);
       await this.sweep(this.leases.poll(others, performance.now()));
     } catch (error) {
-      this.log.debug({ err: error }, 'the lease of this node could not be renewed');
+      this.log[logLevelOf(error)]({ err: error }, 'the lease of this node could not be renewed');
     }
     if (!this.closed) this.timer = setTimeout(() => this.start(), this.held ? renewEveryMs : retakeAfterMs);
   }

@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { Queryable } from '../database/database.js';
+import { logLevelOf } from '../database/sql-error.js';
 import { encode, encodeRoomOnline, type OnlineText } from '../protocol/encode.js';
 import { readPresence, type PresenceRow } from './presence.store.js';
 import { RoomPresence, type PresenceNews } from './room-presence.js';
@@ -142,7 +143,7 @@ export class OnlineRooms {
         );
         for (const room of rooms) this.take(room, rows.get(room.roomId) ?? [], nodeIds);
       } catch (error) {
-        this.options.log.debug({ err: error }, 'who is online could not be read yet');
+        this.options.log[logLevelOf(error)]({ err: error }, 'who is online could not be read yet');
         for (const room of rooms) {
           if (this.rooms.get(room.roomId) === room) this.toRead.add(room);
           settle(room);

@@ -6,6 +6,7 @@
  * Presence is never lost: what could not be written stays. Typing is, and expires by itself.
  */
 import type { Logger } from 'pino';
+import { logLevelOf } from '../database/sql-error.js';
 import { keyOf, type Change } from './signals.js';
 
 export const sendEveryMs = 200;
@@ -127,7 +128,10 @@ export class SignalSender {
         return;
       }
     } catch (error) {
-      this.options.log.debug({ err: error, presence: presence.length, typing: typing.length }, 'presence and typing could not be sent');
+      this.options.log[logLevelOf(error)](
+        { err: error, presence: presence.length, typing: typing.length },
+        'presence and typing could not be sent',
+      );
     }
     this.nextAt = performance.now() + retryMs;
     if (generation !== this.generation) return;

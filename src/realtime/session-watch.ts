@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Sessions } from '../auth/sessions.js';
+import { ClientError } from '../protocol/errors.js';
 import type { Connection } from './connection.js';
 
 /** Commands wait for the next check where one failed. */
@@ -36,7 +37,10 @@ export class SessionWatch {
         else connection.proven(askedAt);
       }
     } catch (error) {
-      this.log.debug({ err: error }, 'the sessions of the sockets could not be checked');
+      this.log[error instanceof ClientError && error.temporary ? 'debug' : 'error'](
+        { err: error },
+        'the sessions of the sockets could not be checked',
+      );
       setTimeout(() => void this.check(connections), retryMs).unref();
     } finally {
       this.checking = false;
