@@ -136,9 +136,13 @@ export class Feed implements OnApplicationBootstrap, OnApplicationShutdown {
     this.reader = this.payloadReader();
   }
 
+  get isDatabaseAway(): boolean {
+    return performance.now() - this.sweptAt > sweepStaleMs;
+  }
+
   /** Why this node can't pass messages on now; undefined when it can. */
   get problem(): string | undefined {
-    if (performance.now() - this.sweptAt > sweepStaleMs) return 'the database does not answer';
+    if (this.isDatabaseAway) return 'the database does not answer';
     return this.listener.healthy ? undefined : 'the bus (LISTEN) is not connected';
   }
 

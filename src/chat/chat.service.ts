@@ -2,17 +2,19 @@
  * What can be done in a room by a member: for now, to send. Knows nothing of sockets or of the bus; a message that was stored here
  * comes back to this node as it comes to every other, from PostgreSQL.
  */
-import { Inject, Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable, type BeforeApplicationShutdown, type OnApplicationBootstrap } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config.js';
 import { BatchedReads } from '../database/batched-reads.js';
 import { Database } from '../database/database.js';
+import { classify } from '../database/sql-error.js';
 import { UserLimits } from '../limits/user-limits.js';
-import { LOGGER } from '../logger.js';
+import { LOGGER, seldom } from '../logger.js';
 import { ClientError, type ErrorCode } from '../protocol/errors.js';
 import { findMemberships, type Membership, type MembershipKey } from '../rooms/room.store.js';
-import { appendMessages, laneOf, type NewMessage, type Outcome } from './message.store.js';
+import { appendMessages, laneOf, probeWrites, type NewMessage, type Outcome } from './message.store.js';
 import { MessageWriter, type DoubtEnd, type Settled, type StoredBatch } from './message-writer.js';
+import { WriteWatch } from './write-watch.js';
 
 export type Send = NewMessage;
 
@@ -45,7 +47,7 @@ export interface SendTracer {
 }
 
 @Injectable()
-export class ChatService implements BeforeApplicationShutdown {
+export class ChatService implements OnApplicationBootstrap, BeforeApplicationShutdown {
   readonly counters: SendCounters = {
     stored: 0,
     duplicate: 0,
@@ -54,6 +56,7 @@ export class ChatService implements BeforeApplicationShutdown {
     inDoubt: { stored: 0, found: 0, refused: 0, unknown: 0 },
   };
   private readonly writer: MessageWriter;
+  private readonly writes: WriteWatch;
   private readonly memberships: BatchedReads<MembershipKey, Membership | undefined>;
   private observe: ((batch: StoredBatch) => void) | undefined;
   private tracer: SendTracer | undefined;
@@ -64,6 +67,10 @@ export class ChatService implements BeforeApplicationShutdown {
     @Inject(CONFIG) config: Config,
     @Inject(LOGGER) log: Logger,
   ) {
+    this.writes = new WriteWatch({
+      tryToWrite: () => probeWrites(db),
+      onBug: seldom((error) => log.error({ err: error }, 'whether messages can be stored could not be tried')),
+    });
     this.writer = new MessageWriter({
       lanes: config.WRITER_LANES,
       queueMaxMessages: config.WRITER_QUEUE_MESSAGES,
@@ -74,9 +81,17 @@ export class ChatService implements BeforeApplicationShutdown {
       },
       onBatchFailed: (error, messages) => {
         this.counters.failedBatches++;
-        log.warn({ err: error, messages }, 'a batch of messages failed and is tried again or refused');
+        this.writes.noteFailed(error);
+        const isBug = classify(error) === 'internal';
+        log[isBug ? 'error' : 'warn'](
+          { err: error, messages },
+          `a batch of messages failed ${isBug ? 'by a bug' : 'and is tried again or refused'}`,
+        );
       },
-      onBatchStored: (batch) => this.observe?.(batch),
+      onBatchStored: (batch) => {
+        if (batch.sample !== undefined) this.writes.noteStored();
+        this.observe?.(batch);
+      },
       onDoubtEnded: (end) => this.counters.inDoubt[end]++,
     });
     // Thousands who come ask one by one: a read for each few of them takes twice the CPU, here and in PostgreSQL.
@@ -90,6 +105,11 @@ export class ChatService implements BeforeApplicationShutdown {
 
   attachTracer(tracer: SendTracer): void {
     this.tracer = tracer;
+  }
+
+  /** Why no message can be stored now; undefined when one can. */
+  get problem(): string | undefined {
+    return this.writes.problem;
   }
 
   /** Messages that wait in each lane of the writer. */
@@ -150,7 +170,12 @@ export class ChatService implements BeforeApplicationShutdown {
     return this.writer.drain();
   }
 
+  onApplicationBootstrap(): void {
+    this.writes.start();
+  }
+
   beforeApplicationShutdown(): Promise<void> {
+    this.writes.close();
     return this.drain();
   }
 }

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { Database } from '../database/database.js';
 import { int4Array, textArray, uuidArray } from '../database/binary-arrays.js';
 import { roomBucket } from '../database/bucket.js';
+import { NoAnswer } from '../database/sql-error.js';
 
 export interface NewMessage {
   readonly roomId: string;
@@ -137,6 +138,25 @@ function together(batch: readonly NewMessage[], judgeAtOnce: boolean): Append {
       ],
     },
   };
+}
+
+/** Not as long as a send: it is to be known soon that commits are not finished. */
+const probeTimeoutMs = 2_500;
+/** Commits that are not finished keep their connections: so many tell enough. */
+const unfinishedMax = 2;
+
+/** Does all that a send does but store something: the locks and rights on the tables, and a commit that has to be durable. */
+export async function probeWrites(db: Database): Promise<void> {
+  if (db.heldWriters >= unfinishedMax) throw new NoAnswer('the commits before are not finished');
+  await db.write(
+    {
+      name: 'probe_writes',
+      text: `WITH room AS (UPDATE rooms SET last_seq = last_seq WHERE false),
+               message AS (INSERT INTO messages (bucket, room_id, user_id, username, content) SELECT 0, NULL, NULL, '', '' WHERE false)
+             SELECT pg_logical_emit_message(true, 'trunkline', '')`,
+    },
+    probeTimeoutMs,
+  );
 }
 
 function judgement({ status: statuses, seq: seqs, id: ids, created_at_ms: times }: Judged, item: number): Outcome {

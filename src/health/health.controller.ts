@@ -2,6 +2,7 @@ import { Controller, Get, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import Type, { type Static } from 'typebox';
 import { Feed } from '../bus/feed.js';
+import { ChatService } from '../chat/chat.service.js';
 import { RealtimeGateway } from '../realtime/realtime.gateway.js';
 import { Operation } from '../rest/operation.js';
 
@@ -11,11 +12,12 @@ const healthSchema = Type.Object(
 );
 type Health = Static<typeof healthSchema>;
 
-/** What a load balancer asks. Takes nothing from the database: it says what the node's own heartbeats know. */
+/** What a load balancer asks. Takes nothing from the database: it says what the node's own heartbeats and writes have told. */
 @Controller('health')
 export class HealthController {
   constructor(
     private readonly feed: Feed,
+    private readonly chat: ChatService,
     private readonly gateway: RealtimeGateway,
   ) {}
 
@@ -40,9 +42,9 @@ export class HealthController {
   @Get('ready')
   @Operation({ summary: 'Tell whether the node serves', answer: healthSchema, alsoWith: [503] })
   ready(@Res({ passthrough: true }) reply: FastifyReply): Health {
-    const reasons = [this.feed.problem, this.gateway.isDraining ? 'this node is going away' : undefined].filter(
-      (reason) => reason !== undefined,
-    );
+    // Commits that wait hold up the bus too, and are why.
+    const problem = this.feed.isDatabaseAway ? this.feed.problem : (this.chat.problem ?? this.feed.problem);
+    const reasons = [problem, this.gateway.isDraining ? 'this node is going away' : undefined].filter((reason) => reason !== undefined);
     if (reasons.length > 0) reply.status(503);
     return { status: reasons.length === 0 ? 'ok' : 'unavailable', reasons };
   }

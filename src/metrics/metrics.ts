@@ -45,7 +45,7 @@ export class Metrics {
     gateway: RealtimeGateway,
     presence: PresenceService,
   ) {
-    this.readNode(feed, gateway);
+    this.readNode(feed, chat, gateway);
     this.readSockets(gateway, hub);
     this.readSends(chat, config);
     this.readBus(feed);
@@ -79,8 +79,8 @@ export class Metrics {
     this.requestSeconds.observe(place, reply.elapsedTime / 1_000);
   };
 
-  private readNode(feed: Feed, gateway: RealtimeGateway): void {
-    const isReady = () => Number(feed.problem === undefined && !gateway.isDraining);
+  private readNode(feed: Feed, chat: ChatService, gateway: RealtimeGateway): void {
+    const isReady = () => Number((feed.problem ?? chat.problem) === undefined && !gateway.isDraining);
     this.gauge('trunkline_ready', '1 while the node serves, as /health/ready says; else 0.', isReady);
     this.gauge('trunkline_draining', '1 while the node sends its sockets elsewhere, to end; else 0.', () => Number(gateway.isDraining));
   }
