@@ -13,16 +13,25 @@ import type { Tracing } from './tracing/tracing.js';
 /** A node that can't stop in an orderly way so long after its last client was told to go is ended: 9.5 s in all with the default DRAIN_MS. */
 const stopDeadlineMs = 6_500;
 
+/** Migrations that take longer are said to wait. */
+const slowMs = 10_000;
+
 /** Connections that may wait to be accepted when all clients come back at once; the kernel's own limit (somaxconn) may be lower. */
 const backlog = 4_096;
 
 let embedded: EmbeddedPostgres | undefined;
+/** The embedded server is being started, and has to be known before it can be stopped. */
+let embedding: Promise<EmbeddedPostgres> | undefined;
 let app: NestFastifyApplication | undefined;
 let tracing: Tracing | undefined;
 let stopping = false;
 let drainMs = 0;
 
-const starting = start().catch(async (error: unknown) => {
+/** Ends what the start waits for: a database that does not answer, another node's migrations, a commit. */
+const startStopped = new AbortController();
+
+start().catch(async (error: unknown) => {
+  if (stopping) return; // it ended because it was told to
   await embedded?.stop();
   failForPeople(error);
 });
@@ -41,16 +50,20 @@ async function start(): Promise<void> {
   });
   let config = given;
   if (given.DATABASE_URL === '') {
-    embedded = await startEmbeddedPostgres(given.DATA_DIR);
+    embedding = startEmbeddedPostgres(given.DATA_DIR);
+    embedded = await embedding;
     const secret = given.JWT_ACCESS_SECRET === '' ? await secretFile(resolve(given.DATA_DIR, 'jwt-secret')) : given.JWT_ACCESS_SECRET;
     config = { ...given, DATABASE_URL: embedded.connectionString, JWT_ACCESS_SECRET: secret };
   }
-  const problems = await serverProblems(config.DATABASE_URL);
+  const { signal } = startStopped;
+  signal.throwIfAborted();
+  const problems = await serverProblems(config.DATABASE_URL, signal);
   if (problems.length > 0) throw new ConfigError(problems);
-  await migrate(directUrl(config), log);
+  const slow = setTimeout(() => log.warn('the migrations are not done yet: do they wait for another node, a lock or a standby?'), slowMs);
+  await migrate(directUrl(config), log, 'up', undefined, signal).finally(() => clearTimeout(slow));
 
   app = await createApp(config, log, tracing);
-  if (stopping) return;
+  signal.throwIfAborted();
   await app.listen({ port: config.PORT, host: config.HOST, backlog });
   const { port } = app.getHttpServer().address() as { port: number };
   log.info({ port }, 'serving');
@@ -65,8 +78,9 @@ async function stop(): Promise<void> {
     process.stderr.write('Trunkline could not stop in time and was ended.\n');
     void (embedded?.stop() ?? Promise.resolve()).finally(() => process.exit(1));
   }, drainMs + stopDeadlineMs).unref();
-  await starting;
-  await app?.close();
+  startStopped.abort();
+  if (app?.getHttpServer().listening === true) await app.close();
+  else await embedding?.then((started) => (embedded = started)).catch(() => undefined);
   await Promise.all([embedded?.stop(), tracing?.close()]);
   process.exit();
 }
