@@ -61,9 +61,12 @@ it('of many messages at once a burst is stored, in its order; each other one is 
   const stored = log.contents.filter((content) => /^\d+$/.test(content)).map(Number);
   expect(stored).toEqual(stored.toSorted((a, b) => a - b));
 
-  const byRest = await rest(ann, 'POST', `/rooms/${room}/messages`, { content: 'by REST' });
+  const sendByRest = () => rest(ann, 'POST', `/rooms/${room}/messages`, { content: 'by REST' });
+  // On a slow machine there may be places again; each try takes one, faster than they come back.
+  let byRest = await sendByRest();
+  for (let n = 0; n < 20 && byRest.status === 201; n++) byRest = await sendByRest();
   await delay(expectLimited(byRest));
-  expect((await rest(ann, 'POST', `/rooms/${room}/messages`, { content: 'by REST' })).status).toBe(201);
+  expect((await sendByRest()).status).toBe(201);
   const other = await TestClient.connect(node.url, bob.token);
   expect(await other.command('send_message', { room_id: room, content: 'of another' })).toMatchObject({ event: 'message_ack' });
   await Promise.all([client.close(), other.close()]);
