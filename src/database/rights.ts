@@ -11,6 +11,7 @@ import { ConfigError } from '../config.js';
 /** What a role may be granted by name, for each table and sequence of ours; PUBLIC may be granted nothing. */
 export const grantable: Readonly<Record<string, readonly string[]>> = {
   bus_key: [],
+  known_networks: [],
   messages: ['SELECT', 'INSERT'],
   migrations: [],
   operator_epoch: [],
