@@ -23,14 +23,17 @@ export const imports = {
 };
 export const everything = ['config.js', 'logger.js'];
 
+/** What every other file leaves to the one named here. */
+const listener = 'src/bus/listener.ts';
+const pgListen = { name: 'pg-listen', message: `LISTEN belongs to ${listener} alone.` };
 /** `./../bus/feed.js` would pass as a file of one's own folder. */
 const detour = { regex: '^\\./(.*/)?\\.\\./|[^.]/\\.\\./', message: 'Write the path without a detour.' };
 const outside = { group: ['@nestjs/**', 'fastify', 'pg', 'ws', 'pino'], message: 'protocol is a leaf: no Nest, pg or ws.' };
 
-const restricted = (files, patterns, { excludeFiles = ['**/*.spec.ts'] } = {}) => ({
+const restricted = (files, patterns, { paths = [pgListen], excludeFiles = ['**/*.spec.ts'] } = {}) => ({
   files,
   excludeFiles,
-  rules: { 'no-restricted-imports': ['error', { patterns: [...patterns, detour] }] },
+  rules: { 'no-restricted-imports': ['error', { paths, patterns: [...patterns, detour] }] },
 });
 
 const importsAlone = (folder) => {
@@ -46,6 +49,7 @@ const importRule = [
   ...Object.keys(imports).map((folder) =>
     restricted([`src/${folder}/**`], folder === 'protocol' ? [importsAlone(folder), outside] : [importsAlone(folder)]),
   ),
+  restricted([listener], [importsAlone('bus')], { paths: [] }),
   restricted(['src/config.ts'], [{ group: ['./**'], message: 'config.ts stands alone.' }]),
   restricted(['src/logger.ts'], [{ group: ['./**', '!./config.js'], message: 'logger.ts may import the settings, nothing else.' }]),
 ];

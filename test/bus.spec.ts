@@ -112,8 +112,8 @@ describe('whatever the bus does, a room is received complete, in order and once'
   it('when somebody UNLISTENs behind its back', async () => {
     const client = await joined();
     const { reconnects } = node.app.get(Feed).counters;
-    const listener = Reflect.get(node.app.get(Feed), 'listener') as { client: pg.Client };
-    await listener.client.query('UNLISTEN *');
+    const listener = Reflect.get(node.app.get(Feed), 'listener') as { subscriber: { unlistenAll(): Promise<unknown> } };
+    await listener.subscriber.unlistenAll();
     await insert('not notified');
     await client.reaches(room, 1, 2_000);
     await eventually(() => node.app.get(Feed).counters.reconnects > reconnects, 'the listener to begin anew');

@@ -3,11 +3,12 @@
  * heartbeat did not come back in time; then it makes a new one, with jittered back-off. What was notified in between is gone: who listens
  * must catch up from the tables on every `connected`.
  *
- * The only file that LISTENs.
+ * The only file that knows pg-listen, which here does no reconnecting of its own: with it, close() during a reconnect leaves a LISTEN behind, and
+ * a half-open connection can't be dropped.
  */
 import { Socket } from 'node:net';
+import pgListen, { type Subscriber } from 'pg-listen';
 import type pg from 'pg';
-import { openClient } from '../database/session.js';
 
 export const channel = 'trunkline';
 const heartbeatIntervalMs = 1_000;
@@ -24,9 +25,8 @@ export interface ListenerEvents {
 
 export class Listener {
   private attempt = 0;
-  /** Of the connection that listens, or is being made to. */
+  private subscriber: Subscriber | undefined;
   private socket: Socket | undefined;
-  private client: pg.Client | undefined;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
   private listening = false;
@@ -67,47 +67,55 @@ export class Listener {
   async close(): Promise<void> {
     this.closed = true;
     clearTimeout(this.timer);
-    if (this.listening) await Promise.race([this.client?.end(), new Promise((late) => setTimeout(late, 500))]);
+    const { subscriber, socket } = this;
+    this.subscriber = undefined;
+    if (!this.listening) return void socket?.destroy();
     this.listening = false;
-    this.socket?.destroy();
+    await Promise.race([subscriber?.close(), new Promise((late) => setTimeout(late, 500))]).catch(() => undefined);
+    socket?.destroy();
   }
 
   private async connect(): Promise<void> {
     const socket = new Socket();
+    const subscriber = pgListen.default(
+      // All that others may set for a session and that matters to one that only listens. By startup: pg-listen gives no way to run a statement.
+      { ...this.config, options: '-c idle_session_timeout=0', stream: () => socket },
+      { paranoidChecking: false, retryLimit: 1, parse: (text: string) => text },
+    );
     this.socket = socket;
+    this.subscriber = subscriber;
+    subscriber.events.on('error', (error) => this.lose(subscriber, error.message));
+    subscriber.notifications.on(channel, (payload: unknown) => {
+      if (typeof payload === 'string' && subscriber === this.subscriber) this.events.payload(payload);
+    });
     try {
-      const client = await openClient({ ...this.config, stream: () => socket });
-      this.client = client;
-      client.on('end', () => this.lose(socket, 'the connection ended'));
-      client.on('notification', ({ payload }) => {
-        if (socket === this.socket && payload !== undefined && payload !== '') this.events.payload(payload);
-      });
-      await client.query(`LISTEN ${channel}`);
+      await subscriber.connect();
+      await subscriber.listenTo(channel);
     } catch (error) {
-      return this.lose(socket, error instanceof Error ? error.message : String(error));
+      return this.lose(subscriber, error instanceof Error ? error.message : String(error));
     }
-    if (socket !== this.socket || this.closed) return;
+    if (subscriber !== this.subscriber) return;
     this.attempt = 0;
     this.listening = true;
     this.lastBeatAt = performance.now();
     this.events.connected();
-    this.timer = setTimeout(() => this.check(socket), heartbeatIntervalMs);
+    this.timer = setTimeout(() => this.check(subscriber), heartbeatIntervalMs);
   }
 
-  private check(socket: Socket): void {
-    if (!this.healthy) return this.lose(socket, `no heartbeat came back within ${heartbeatDeadlineMs} ms`);
-    this.timer = setTimeout(() => this.check(socket), heartbeatIntervalMs);
+  private check(subscriber: Subscriber): void {
+    if (!this.healthy) return this.lose(subscriber, `no heartbeat came back within ${heartbeatDeadlineMs} ms`);
+    this.timer = setTimeout(() => this.check(subscriber), heartbeatIntervalMs);
     // A beat that can't be sent is one that does not come back.
     this.beatSentAt = performance.now();
     this.sendBeat(`${this.name}:${++this.beat}`).catch(() => undefined);
   }
 
-  private lose(socket: Socket, reason: string): void {
-    if (this.closed || socket !== this.socket) return;
-    this.socket = undefined;
+  private lose(subscriber: Subscriber, reason: string): void {
+    if (this.closed || subscriber !== this.subscriber) return;
+    this.subscriber = undefined;
     this.listening = false;
     clearTimeout(this.timer);
-    socket.destroy();
+    this.socket?.destroy();
     this.events.lost(reason);
     const waitMs = Math.min(retryMaxMs, retryFirstMs * 2 ** this.attempt++) * (0.5 + Math.random() / 2);
     this.timer = setTimeout(() => void this.connect(), waitMs);

@@ -36,6 +36,7 @@ function plantsIn(folder: string): Plant[] {
     plant('a-new-folder', '../utils/planted.js', true),
     plant('by-a-detour', './../app.js', true),
     plant('by-another-detour', './planted/../../app.js', true),
+    plant('pg-listen', 'pg-listen', true),
     ...['@nestjs/common', 'pg', 'ws'].map((outside) => plant(outside.replace('/', '-'), outside, leaf)),
     { file: `${folder}/imports-anything.spec.ts`, imported: '../app.js', forbidden: false },
   ];
@@ -43,11 +44,13 @@ function plantsIn(folder: string): Plant[] {
 
 const plantsAtTheTop: Plant[] = [
   { file: 'app.module.ts', imported: './realtime/planted.js', forbidden: false },
+  { file: 'app.ts', imported: 'pg-listen', forbidden: true },
   { file: 'config.ts', imported: './protocol/planted.js', forbidden: true },
   { file: 'logger.ts', imported: './protocol/planted.js', forbidden: true },
   { file: 'main.ts', imported: './app.js', forbidden: false },
 ];
 const exceptions: Plant[] = [
+  { file: 'bus/listener.ts', imported: 'pg-listen', forbidden: false },
   { file: 'chat/uses-a-guard.ts', imported: '../auth/auth.guard.js', forbidden: false },
   { file: 'chat/uses-auth.ts', imported: '../auth/planted.js', forbidden: true },
 ];
