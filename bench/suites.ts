@@ -12,6 +12,7 @@ import { presence } from './suites/presence.js';
 import { resume } from './suites/resume.js';
 import { scaling } from './suites/scaling.js';
 import { storm } from './suites/storm.js';
+import { untaken } from './suites/untaken.js';
 import { write } from './suites/write.js';
 
 /** In the order in which they are measured. */
@@ -27,6 +28,7 @@ export const suites: readonly Suite[] = [
   resume,
   idle,
   largeRoom,
+  untaken,
   storm,
   presence,
   floodsSuite,

@@ -10,6 +10,7 @@ import { LimitsModule } from './limits/limits.module.js';
 import { LOGGER } from './logger.js';
 import { MetricsModule } from './metrics/metrics.module.js';
 import { RealtimeModule } from './realtime/realtime.module.js';
+import { restBounds, UntakenAnswers } from './rest/untaken-answers.js';
 import { RoomsModule } from './rooms/rooms.module.js';
 
 /** What every part may ask for: the settings and the log. */
@@ -20,6 +21,7 @@ class NodeModule {
     const providers = [
       { provide: CONFIG, useValue: config },
       { provide: LOGGER, useValue: log },
+      { provide: UntakenAnswers, useValue: new UntakenAnswers({ ...restBounds, stalledMs: config.SLOW_SOCKET_TIMEOUT_MS }) },
     ];
     return { module: NodeModule, providers, exports: providers };
   }

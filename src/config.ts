@@ -144,7 +144,12 @@ export const settings = {
     1_048_576,
     'Bytes that may wait for one slow socket before it is taken out of the live stream and caught up later.',
   ),
-  SLOW_SOCKET_TIMEOUT_MS: whole(1_000, 600_000, 30_000, 'A socket that takes nothing for so long is closed with 4409.'),
+  SLOW_SOCKET_TIMEOUT_MS: whole(
+    1_000,
+    600_000,
+    30_000,
+    'A socket that takes nothing for so long is closed with 4409; a connection of REST that takes nothing of its answers is cut.',
+  ),
   HEARTBEAT_MS: whole(
     1_000,
     300_000,

@@ -57,9 +57,12 @@ export class AuthGuard implements CanActivate {
 export const foreignPage = (): ClientError =>
   new ClientError('forbidden', 'With the cookie, only a page of an allowed origin may do this: send the token itself.');
 
+/** Undefined where AuthGuard has let nobody through. */
+export const identityOf = (request: FastifyRequest): Identity | undefined => identities.get(request);
+
 /** The identity that AuthGuard found; for handlers behind it. */
 export const CurrentIdentity = createParamDecorator((_data: unknown, context: ExecutionContext): Identity => {
-  const identity = identities.get(context.switchToHttp().getRequest<FastifyRequest>());
+  const identity = identityOf(context.switchToHttp().getRequest<FastifyRequest>());
   if (identity === undefined) throw new Error('CurrentIdentity stands on a route without AuthGuard');
   return identity;
 });

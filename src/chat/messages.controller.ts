@@ -37,7 +37,7 @@ export class MessagesController {
   /** @returns JSON text: the messages are passed through as PostgreSQL made them */
   @Get()
   @Header('content-type', 'application/json; charset=utf-8')
-  @Operation({ summary: 'Read a page of the messages of a room', answer: historySchema, errors: ['room_not_found'] })
+  @Operation({ summary: 'Read a page of the messages of a room', answer: historySchema, isLarge: true, errors: ['room_not_found'] })
   async history(@Param() { id }: RoomParams, @Query() query: HistoryQuery, @CurrentIdentity() { userId }: Identity): Promise<string> {
     const place = placeOf(query);
     const membership = await findMembership(this.db, id, userId);

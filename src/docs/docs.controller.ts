@@ -23,14 +23,14 @@ export class DocsController {
   @Header('content-type', 'text/html; charset=utf-8')
   @Header('content-security-policy', contentSecurityPolicy)
   @Header('referrer-policy', 'no-referrer')
-  @Operation({ summary: 'Show this document as a page', answer: Type.String(), contentTypes: ['text/html'] })
+  @Operation({ summary: 'Show this document as a page', answer: Type.String(), contentTypes: ['text/html'], errors: ['overloaded'] })
   page(): string {
     return page;
   }
 
   @Get('openapi.json')
   @Header('content-type', 'application/json; charset=utf-8')
-  @Operation({ summary: 'Describe this interface in OpenAPI 3.1', answer: Type.Unsafe<string>({ type: 'object' }) })
+  @Operation({ summary: 'Describe this interface in OpenAPI 3.1', answer: Type.Unsafe<string>({ type: 'object' }), errors: ['overloaded'] })
   openApi(): string {
     this.openApiJson ??= JSON.stringify(openApi(this.discovery.getControllers().map(({ metatype }) => metatype as Class)));
     return this.openApiJson;
@@ -42,6 +42,7 @@ export class DocsController {
     summary: 'Describe the socket in AsyncAPI 3',
     answer: Type.Unsafe<string>({ type: 'object' }),
     contentTypes: ['application/yaml'],
+    errors: ['overloaded'],
   })
   asyncApi(): string {
     this.asyncApiText ??= asyncApiYaml();
@@ -50,7 +51,11 @@ export class DocsController {
 
   @Get('asyncapi.json')
   @Header('content-type', 'application/json; charset=utf-8')
-  @Operation({ summary: 'Describe the socket in AsyncAPI 3, as JSON', answer: Type.Unsafe<string>({ type: 'object' }) })
+  @Operation({
+    summary: 'Describe the socket in AsyncAPI 3, as JSON',
+    answer: Type.Unsafe<string>({ type: 'object' }),
+    errors: ['overloaded'],
+  })
   asyncApiAsJson(): string {
     this.asyncApiJsonText ??= asyncApiJson();
     return this.asyncApiJsonText;
@@ -58,21 +63,26 @@ export class DocsController {
 
   @Get('page.js')
   @Header('content-type', 'text/javascript; charset=utf-8')
-  @Operation({ summary: 'The script of the page', answer: Type.String(), contentTypes: ['text/javascript'] })
+  @Operation({ summary: 'The script of the page', answer: Type.String(), contentTypes: ['text/javascript'], errors: ['overloaded'] })
   pageScript(): string {
     return pageScript;
   }
 
   @Get('swagger-ui-bundle.js')
   @Header('content-type', 'text/javascript; charset=utf-8')
-  @Operation({ summary: 'What the script of the page is built on', answer: file, contentTypes: ['text/javascript'] })
+  @Operation({
+    summary: 'What the script of the page is built on',
+    answer: file,
+    contentTypes: ['text/javascript'],
+    errors: ['overloaded'],
+  })
   swaggerUiScript(): StreamableFile {
     return new StreamableFile(createReadStream(swaggerUiScript));
   }
 
   @Get('swagger-ui.css')
   @Header('content-type', 'text/css; charset=utf-8')
-  @Operation({ summary: 'The styles of the page', answer: file, contentTypes: ['text/css'] })
+  @Operation({ summary: 'The styles of the page', answer: file, contentTypes: ['text/css'], errors: ['overloaded'] })
   swaggerUiStyles(): StreamableFile {
     return new StreamableFile(createReadStream(swaggerUiStyles));
   }

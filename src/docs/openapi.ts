@@ -221,7 +221,7 @@ function problem(status: number, codes: readonly ErrorCode[], components: Compon
 function errorsOf({ method, isGuarded, body, query, params, description }: Route): Map<number, ErrorCode[]> {
   const isReading = method === 'get';
   const codes = new Set<ErrorCode>(['internal', ...(description.errors ?? [])]);
-  if (isGuarded) codes.add('unauthenticated').add('token_expired').add('unavailable');
+  if (isGuarded) codes.add('unauthenticated').add('token_expired').add('unavailable').add('overloaded');
   if (isGuarded && !isReading) codes.add('forbidden'); // with the cookie, from a foreign page
   if (!isReading) codes.add('message_too_long');
   if (!isReading || body || query || params) codes.add('invalid_payload');

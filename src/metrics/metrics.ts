@@ -18,6 +18,7 @@ import { closeCodes } from '../protocol/close-codes.js';
 import { errorCodes, type ErrorCode } from '../protocol/errors.js';
 import { Hub } from '../realtime/hub.js';
 import { RealtimeGateway } from '../realtime/realtime.gateway.js';
+import { UntakenAnswers } from '../rest/untaken-answers.js';
 
 /** Of the process, however many nodes a test runs in it: CPU, memory, event loop, garbage collection. */
 let ofProcess: Registry | undefined;
@@ -44,6 +45,7 @@ export class Metrics {
     hub: Hub,
     gateway: RealtimeGateway,
     presence: PresenceService,
+    { counters: untaken }: UntakenAnswers,
   ) {
     this.readNode(feed, chat, gateway);
     this.readSockets(gateway, hub);
@@ -52,6 +54,9 @@ export class Metrics {
     this.readPools(db);
     this.readPresence(presence);
     this.observeCircle(chat, hub);
+    this.gauge('trunkline_rest_untaken_bytes', 'Bytes of answers of REST that wait for clients to take them.', () => untaken.bytes);
+    this.counter('trunkline_rest_refused_answers_total', 'Requests refused since untaken answers filled a bound.', () => untaken.refused);
+    this.counter('trunkline_rest_cut_connections_total', 'Connections of REST cut since they did not take answers.', () => untaken.cut);
     this.requests = new Counter({
       name: 'trunkline_http_requests_total',
       help: 'REST requests that were answered, by route template; what is at no route has the route "none".',

@@ -14,6 +14,8 @@ export interface Description<Schema extends TSchema = TSchema> {
   readonly alsoWith?: readonly number[];
   /** Headers that a success has, each with what it says. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** A success may have 1 MiB: few are made for one user at a time. */
+  readonly isLarge?: true;
   /** What can go wrong, beside what can with any route of its kind: `unauthenticated` behind the guard, `invalid_payload` with input, … */
   readonly errors?: readonly ErrorCode[];
 }

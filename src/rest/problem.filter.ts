@@ -88,7 +88,7 @@ interface ProblemAnswer {
   body: string;
 }
 
-function answerTo(exception: unknown, requestId: string): ProblemAnswer {
+export function answerTo(exception: unknown, requestId: string): ProblemAnswer {
   const { error, status } = judge(exception);
   const { retryAfterMs, fields } = error.details;
   const headers: Record<string, string> = { 'content-type': 'application/problem+json', 'x-request-id': requestId };

@@ -3,16 +3,26 @@
  * through it too.
  */
 import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
 import fastifyCookie from '@fastify/cookie';
 import fastifyCors from '@fastify/cors';
-import { BadRequestException, PayloadTooLargeException, UnsupportedMediaTypeException } from '@nestjs/common';
+import {
+  BadRequestException,
+  PayloadTooLargeException,
+  UnsupportedMediaTypeException,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config.js';
+import { ClientError } from '../protocol/errors.js';
 import { limits } from '../protocol/limits.js';
-import { ProblemFilter, refuseAddress, refuseRequest } from './problem.filter.js';
+import { descriptionOf } from './operation.js';
+import { answerTo, ProblemFilter, refuseAddress, refuseRequest } from './problem.filter.js';
+import { inChunks, restBounds, streamBytes, type UntakenAnswers } from './untaken-answers.js';
 import { RestValidationPipe } from './validation.js';
 
 /** From the first byte of a request to its last; a body has 1 MiB at most. */
@@ -55,12 +65,28 @@ export const serverOptions = ({ TRUSTED_PROXIES }: Config) =>
 /** How long a browser may remember what it was allowed, in s. */
 const preflightMaxAgeS = 3_600;
 
+/** Of an answer that repeats what was sent, beside that. */
+const echoMoreBytes = 4_096;
+/**
+ * What a user's share is charged for a request until its answer is made, so that one user does not take the whole pool of connections: 16 pages of
+ * history may be asked for at a time, or 64 answers of other kinds.
+ */
+const expectedBytes = restBounds.shareMaxBytes / 64;
+const largeExpectedBytes = restBounds.shareMaxBytes / 16;
+/** A smaller answer is not refused: the refusal would be as large. */
+const refusableFromBytes = 4_096;
+const overloadRetryMs = 2_000;
+
+/** Who asks, where a guard has found out. */
+export type UserOf = (request: FastifyRequest) => string | undefined;
+
 /** Is told of each request when its answer was sent. */
 export type RequestObserver = (request: FastifyRequest, reply: FastifyReply) => void;
 
 /**
  * Registers it all with an app that was created with `serverOptions` and without Nest's body parsers.
  * @param origins whose pages may read answers, and act with cookies, beside those of the node's own host
+ * @param userOf whose answers have a share of what may wait
  * @param isDraining true when the node is about to go: no connection is kept for another request then
  */
 export async function useRest(
@@ -68,6 +94,8 @@ export async function useRest(
   log: Logger,
   origins: readonly string[],
   isDraining: () => boolean,
+  untaken: UntakenAnswers,
+  userOf: UserOf,
   observe?: RequestObserver,
 ): Promise<void> {
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
@@ -82,6 +110,8 @@ export async function useRest(
     raw.once('close', () => done());
     return raw.resume();
   });
+  fastify.server.prependListener('request', (request, response) => untaken.watch(request, response));
+  fastify.addHook('onSend', (request, reply, payload, done) => done(null, bounded(untaken, request, reply, payload)));
   // The route and not the address: what stands in a path or a query is the client's own business.
   fastify.addHook('onResponse', (request, reply, done) => {
     const { id, method, routeOptions } = request;
@@ -115,8 +145,53 @@ export async function useRest(
       maxAge: preflightMaxAgeS,
     });
   }
+  app.useGlobalInterceptors(admission(untaken, userOf));
   app.useGlobalPipes(new RestValidationPipe());
   app.useGlobalFilters(new ProblemFilter(log));
+}
+
+/** Refuses a user who does not take the answers, before anything is stored or read: after the guards, before the handler. */
+const admission = (untaken: UntakenAnswers, userOf: UserOf): NestInterceptor => ({
+  intercept(context: ExecutionContext, next) {
+    const request = context.switchToHttp().getRequest<FastifyRequest>();
+    const user = userOf(request);
+    const { raw } = context.switchToHttp().getResponse<FastifyReply>();
+    const expected = descriptionOf(context.getHandler())?.isLarge === true ? largeExpectedBytes : expectedBytes;
+    if (user !== undefined && !untaken.admit(raw, user, answerBytesAtLeast(request), expected)) throw untakenAnswers();
+    return next.handle();
+  },
+});
+
+/** What changes something is answered with what was sent, which is not to be refused later. */
+function answerBytesAtLeast({ method, headers }: FastifyRequest): number {
+  if (isReading(method)) return 0;
+  return echoMoreBytes + (headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : limits.frameMaxBytes);
+}
+
+const isReading = (method: string): boolean => method === 'GET' || method === 'HEAD';
+
+const untakenAnswers = (): ClientError =>
+  new ClientError('overloaded', 'Answers to earlier requests wait to be taken: read them, then ask again.', {
+    retryAfterMs: overloadRetryMs,
+  });
+
+/** @returns what is sent in the place of an answer: itself, in parts where it is large, or a refusal */
+function bounded(untaken: UntakenAnswers, { id, method, ip }: FastifyRequest, reply: FastifyReply, payload: unknown): unknown {
+  const isStream = payload instanceof Readable;
+  const text = typeof payload === 'string' ? Buffer.from(payload) : payload;
+  const bytes = Buffer.isBuffer(text) ? text : undefined;
+  const size = isStream ? streamBytes : (bytes?.length ?? 0);
+  const isRefusable = isReading(method) && size > refusableFromBytes && reply.statusCode < 400;
+  if (!untaken.made(reply.raw, size, { holder: ip, isRefusable })) {
+    if (isStream) payload.destroy();
+    const { status, headers, body } = answerTo(untakenAnswers(), id);
+    reply.status(status).headers(headers).removeHeader('content-length');
+    return body;
+  }
+  const parts = bytes && method === 'GET' ? inChunks(bytes) : undefined;
+  if (parts === undefined) return payload;
+  reply.header('content-length', size);
+  return parts;
 }
 
 /** An empty body is no body, whatever its type says: many clients send a content type with every POST. */
