@@ -22,21 +22,21 @@ const beforeTheLock = (declaration: string, statement: string): Edit[] => [
 ];
 const items = 'unnest(item_rooms, user_ids, client_msg_ids) WITH ORDINALITY AS u (place, user_id, client_msg_id, n)';
 const members = 'unnest(member_rooms, member_ids) WITH ORDINALITY AS u (place, user_id, n)';
-const earlierFrom = /FROM messages AS em\s+WHERE\s/;
+const earlierFrom = /FROM public\.messages AS em\s+WHERE\s/;
 
 /** No send is recognised as one that was stored before. */
 export const withoutIdempotency = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
-  rewrite(sql, 'append_messages', [[earlierFrom, 'FROM messages AS em WHERE false AND ']]);
+  rewrite(sql, 'append_messages', [[earlierFrom, 'FROM public.messages AS em WHERE false AND ']]);
 
 /** Whether a send was stored before is read first, and then the room is locked. */
 export const readingBeforeLock = (sql: pg.Pool): Promise<() => Promise<unknown>> =>
   rewrite(sql, 'append_messages', [
     ...beforeTheLock(
       'was_there boolean[]',
-      `SELECT array_agg(EXISTS (SELECT FROM messages AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
+      `SELECT array_agg(EXISTS (SELECT FROM public.messages AS m WHERE m.bucket = public.room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
          AND m.user_id = u.user_id AND m.client_msg_id = u.client_msg_id) ORDER BY u.n) INTO was_there FROM ${items}`,
     ),
-    [earlierFrom, 'FROM messages AS em WHERE was_there[i.n] AND '],
+    [earlierFrom, 'FROM public.messages AS em WHERE was_there[i.n] AND '],
   ]);
 
 /** Who is a member is read first, and then the room is locked. Each batch is stored first, also after retries, when it would be judged at once. */
@@ -45,15 +45,15 @@ export async function membersBeforeLock(sql: pg.Pool): Promise<() => Promise<unk
   const lockFirst = await rewrite(sql, 'append_new', [
     ...beforeTheLock(
       'old_names text[]',
-      `SELECT array_agg((SELECT m.username FROM room_members AS m WHERE m.bucket = room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
+      `SELECT array_agg((SELECT m.username FROM public.room_members AS m WHERE m.bucket = public.room_bucket(room_ids[u.place]) AND m.room_id = room_ids[u.place]
          AND m.user_id = u.user_id) ORDER BY u.n) INTO old_names FROM ${members}`,
     ),
-    [/SELECT rm\.username FROM room_members AS rm\s+WHERE [^)]*(?=\))/, 'SELECT old_names[u.n]'],
+    [/SELECT rm\.username FROM public\.room_members AS rm\s+WHERE [^)]*(?=\))/, 'SELECT old_names[u.n]'],
   ]);
   const loneLocksFirst = await rewrite(sql, 'append_lone', [
     ...beforeTheLock(
       'old_name text',
-      `SELECT m.username INTO old_name FROM room_members AS m WHERE m.bucket = room_bucket(to_room) AND m.room_id = to_room AND m.user_id = sender`,
+      `SELECT m.username INTO old_name FROM public.room_members AS m WHERE m.bucket = public.room_bucket(to_room) AND m.room_id = to_room AND m.user_id = sender`,
     ),
     [/SELECT rm\.username INTO name [^;]*/, 'name := old_name'],
   ]);
@@ -76,7 +76,7 @@ export async function withoutKeyIndex(sql: pg.Pool): Promise<() => Promise<unkno
       /\bBEGIN\s/,
       `BEGIN
        SELECT json_build_object('status', a.status, 'seq', a.seq, 'id', a.id, 'created_at_ms', a.created_at_ms) INTO judged
-       FROM append_messages(ARRAY[to_room], ARRAY[1], ARRAY[sender], ARRAY[body], ARRAY[key]) AS a;
+       FROM public.append_messages(ARRAY[to_room], ARRAY[1], ARRAY[sender], ARRAY[body], ARRAY[key]) AS a;
        RETURN;
 `,
     ],
