@@ -100,10 +100,11 @@ it('200 readers of one account that take nothing fill its share, and cost nobody
 it('the owner of a full share is refused with Retry-After before anything is stored, and served once it is taken', async () => {
   await node.stop();
   node = await start(600_000); // nobody is cut
-  await Promise.all(Array.from({ length: 6 }, () => stall(node.url, request(page()), 5)));
+  await Promise.all(Array.from({ length: 8 }, () => stall(node.url, request(page()), 1)));
+  let asked = 1;
   const asking = setInterval(() => {
-    for (const { socket } of stalled) if (socket.writableLength === 0) socket.write(request(page()).repeat(5));
-  }, 20);
+    if (asked++ < 100) for (const { socket } of stalled) socket.write(request(page()));
+  }, 100);
   const refused = await eventually(
     async () => {
       const answer = await history(ann);
@@ -180,6 +181,14 @@ it('whoever scrapes without end and takes nothing is cut too', async () => {
   clearInterval(again);
   expect(residentBytes()).toBeLessThan(420 * mib);
 }, 90_000);
+
+it('whoever sends requests without end before any answer is cut, whatever they ask', async () => {
+  await Promise.all(Array.from({ length: 20 }, () => stall(node.url, request('/rooms'), 5_000)));
+  await eventually(async () => (await value('cut_connections_total')) === 20, 'all to be cut', 25_000);
+  // What was asked is answered first.
+  await eventually(async () => (await history(bob)).status === 200, 'an answer', 20_000);
+  expect(await value('untaken_bytes')).toBeLessThan(mib);
+}, 60_000);
 
 it('a node that is told to stop does so in time, whoever takes nothing', async () => {
   await Promise.all(Array.from({ length: 50 }, () => stall(node.url, request(page()), 10)));

@@ -26,8 +26,10 @@ export const restBounds = { maxBytes: restMaxBytes, shareMaxBytes: restShareMaxB
 /** While more than half of the bytes wait: a stalled connection makes room for others sooner. */
 const stalledWhileCrowdedMs = 5_000;
 const checkEveryMs = 250;
-/** What a request and its answer cost beside the bytes. */
-const answerMinBytes = 2_048;
+/** What a request and its answer cost beside the bytes, in objects. */
+const answerMinBytes = 8_192;
+/** Requests that one connection may send before their answers: Node reads on while none of them is made. */
+const pipelinedMax = 128;
 /** A refusal, or the answer to what was stored, is never refused: above this share of the bound its connection is cut. */
 const cutAbove = 1.25;
 
@@ -79,6 +81,7 @@ export class UntakenAnswers {
       this.release(answer);
     });
     this.count(answer, answerMinBytes);
+    if (client.answers.size > pipelinedMax) this.cut(client);
   }
 
   /**
