@@ -20,7 +20,7 @@ export interface HistoryPage {
  * Of the JSON of a page: 100 messages of 65,536 control characters, each escaped by 6 bytes, are 39 MB. A page has at least one message, which
  * has less.
  */
-export const historyPageMaxBytes = 1_048_576;
+const historyPageMaxBytes = 1_048_576;
 /** What a message has at most beside its name and its content. */
 const entryBytes = 320;
 /** A control character of one byte is \u0001 in JSON. */
