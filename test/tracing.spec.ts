@@ -125,8 +125,11 @@ it('a request continues the trace of its caller, and the batches that its messag
   sends.push(sendInParts(node.url, 'secret ü', late.headers));
   for (const { headers } of [...rest, unseen]) sends.push(send(node.url, 'secret ü', headers));
   const bySocket = client.send(room, 'secret ü');
-  await eventually(async () => (await scrape(port)).sum('trunkline_writer_queue_messages') >= 151, 'all to wait');
-  await eventually(() => node.output().includes('a batch of messages failed'), 'the time-out of the lock');
+  // On a slow machine the lock times out before all have come.
+  const hasTimedOut = (): boolean => node.output().includes('a batch of messages failed');
+  const allWait = async () => hasTimedOut() || (await scrape(port)).sum('trunkline_writer_queue_messages') >= 151;
+  await eventually(allWait, 'all to wait');
+  await eventually(hasTimedOut, 'the time-out of the lock');
   await holder.query('ROLLBACK');
   holder.release();
   const answers = await Promise.all(sends);
@@ -167,7 +170,8 @@ it('a request continues the trace of its caller, and the batches that its messag
     const messages = Number(attributes['trunkline.batch.messages']);
     expect(attributes).toMatchObject({ 'trunkline.batch.lane': 0, 'trunkline.batch.bytes': messages * 9 });
   }
-  const links = others.flatMap((span) => span.links ?? []);
+  // On a busy machine, another batch may fail for the lock first.
+  const links = others.filter((span) => attributesOf(span)['trunkline.batch.outcome'] === 'committed').flatMap((span) => span.links ?? []);
   expect(links).toEqual(expect.arrayContaining(callers.map((each) => expect.objectContaining(linkTo(each)))));
   expect(links.filter(({ traceId }) => traceId === late.traceId)).toHaveLength(1);
   expect(links.filter(({ traceId }) => traceId === unseen.traceId)).toEqual([]);

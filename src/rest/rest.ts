@@ -68,11 +68,11 @@ const preflightMaxAgeS = 3_600;
 /** Of an answer that repeats what was sent, beside that. */
 const echoMoreBytes = 4_096;
 /**
- * What a user's share is charged for a request until its answer is made, so that one user does not take the whole pool of connections: 16 pages of
- * history may be asked for at a time, or 64 answers of other kinds.
+ * What a user's share is charged for a request until its answer is made, when its size counts: 64 pages of history may be asked for at a time, or
+ * 256 answers of other kinds. What is in the making is bounded by the connections to PostgreSQL.
  */
-const expectedBytes = restBounds.shareMaxBytes / 64;
-const largeExpectedBytes = restBounds.shareMaxBytes / 16;
+const expectedBytes = restBounds.shareMaxBytes / 256;
+const largeExpectedBytes = restBounds.shareMaxBytes / 64;
 /** A smaller answer is not refused: the refusal would be as large. */
 const refusableFromBytes = 4_096;
 const overloadRetryMs = 2_000;

@@ -19,7 +19,7 @@ LEAK = re.compile(
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    # The same set; the tool can't make values of the other way to write it.
+    # The same set, or a part of it; the tool can't make values of the other way to write it.
     def portable(part):
         if isinstance(part, list):
             for item in part:
@@ -27,6 +27,8 @@ def before_load_schema(context, raw_schema):
         if isinstance(part, dict):
             if part.get("pattern") == r"^\P{Cc}+$":
                 part["pattern"] = r"^[^\x00-\x1f\x7f-\x9f]+$"
+            if str(part.get("pattern")).startswith(r"^[\p{L}"):
+                part["pattern"] = r"^[A-Za-z0-9_.-]+$"
             for item in part.values():
                 portable(item)
 
